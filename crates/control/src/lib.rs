@@ -1,0 +1,1 @@
+//! The model of the group: pools, volumes, hosts and access.

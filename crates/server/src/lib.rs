@@ -1,0 +1,1 @@
+//! The daemon: puts pools, volumes, targets and the API together.

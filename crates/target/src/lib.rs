@@ -1,0 +1,1 @@
+//! Sockets, reactors and sessions: joins iSCSI, SCSI and volumes.

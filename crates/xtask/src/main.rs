@@ -1,0 +1,3 @@
+//! Work of the developers of Palisade.
+
+fn main() {}
