@@ -1,1 +1,26 @@
-//! What a volume and a disk are: traits, aligned buffers, errors, the in-memory disk and the conformance suite.
+//! What a volume and a disk are: traits, aligned buffers, errors and the disk in memory.
+//!
+//! *Invariant:* this crate knows nothing of iSCSI, SCSI, files or sockets. It says what the layers above may
+//! ask of a [`Volume`], what the pool engine may ask of a [`Disk`], and which words both use for failure.
+
+#![deny(clippy::as_conversions)]
+
+mod buffer;
+mod disk;
+mod error;
+mod memory;
+mod runtime;
+mod volume;
+
+pub use buffer::{BufferPool, PAGE_SIZE, PageBuf};
+pub use disk::{Disk, DiskInfo, Media, Persist};
+pub use error::{BlockError, ErrorKind, Result};
+pub use memory::MemoryDisk;
+pub use runtime::{Runtime, Task};
+pub use volume::{ByteRange, Comparison, Durability, Extent, Provisioning, Volume};
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// A future that any thread may drive: the result of each asynchronous operation of a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

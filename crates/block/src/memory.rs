@@ -1,0 +1,175 @@
+//! A disk in memory: for tests, benchmarks and pools that may be lost.
+
+use crate::{
+    BlockError, BoxFuture, BufferPool, Disk, DiskInfo, ErrorKind, Media, PAGE_SIZE, PageBuf, Persist, Result,
+};
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::future::ready;
+
+/// Memory is allocated in chunks of this size when first written.
+const CHUNK: usize = 1 << 20;
+
+/// A disk whose content is lost when the process ends.
+pub struct MemoryDisk {
+    info: DiskInfo,
+    chunks: Vec<RwLock<Option<PageBuf>>>,
+    buffers: BufferPool,
+    chunk_source: BufferPool,
+}
+
+impl MemoryDisk {
+    /// A disk of `size_bytes`, rounded down to whole pages, that reads as zeros.
+    #[must_use]
+    pub fn new(name: impl Into<String>, size_bytes: u64, buffers: BufferPool) -> Self {
+        let size_bytes = size_bytes - size_bytes % 4096;
+        let chunks = usize::try_from(size_bytes.div_ceil(1 << 20)).unwrap_or(usize::MAX);
+        Self {
+            info: DiskInfo {
+                name: name.into(),
+                size_bytes,
+                alignment_bytes: 512,
+                media: Media::Memory,
+                rotational: false,
+            },
+            chunks: (0..chunks).map(|_| RwLock::new(None)).collect(),
+            buffers,
+            chunk_source: BufferPool::new(0),
+        }
+    }
+
+    fn check(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.checked_add(len);
+        if offset % 512 != 0 || len % 512 != 0 || end.is_none_or(|end| end > self.info.size_bytes) {
+            let message = format!("a request for {len} bytes is not aligned or not inside the disk");
+            return Err(BlockError::new(ErrorKind::Invalid, &self.info.name, message).at(offset));
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with (chunk, first byte in the chunk, first byte in the request, length) for each part.
+    fn for_parts(
+        &self,
+        offset: u64,
+        len: usize,
+        mut each: impl FnMut(&RwLock<Option<PageBuf>>, usize, usize, usize),
+    ) {
+        let mut position = usize::try_from(offset).unwrap_or(usize::MAX);
+        let mut done = 0;
+        while done < len {
+            let within = position % CHUNK;
+            let part = (CHUNK - within).min(len - done);
+            each(&self.chunks[position / CHUNK], within, done, part);
+            position += part;
+            done += part;
+        }
+    }
+
+    fn copy_out(&self, offset: u64, buf: &mut [u8]) {
+        self.for_parts(offset, buf.len(), |chunk, within, done, part| {
+            let target = &mut buf[done..done + part];
+            match chunk.read().as_ref() {
+                Some(memory) => target.copy_from_slice(&memory[within..within + part]),
+                None => target.fill(0),
+            }
+        });
+    }
+
+    fn copy_in(&self, offset: u64, data: &[u8]) {
+        self.for_parts(offset, data.len(), |chunk, within, done, part| {
+            let mut chunk = chunk.write();
+            let memory = chunk.get_or_insert_with(|| self.chunk_source.take(CHUNK));
+            memory[within..within + part].copy_from_slice(&data[done..done + part]);
+        });
+    }
+
+    fn write_now(&self, offset: u64, data: &[Bytes]) -> Result<()> {
+        let len: usize = data.iter().map(Bytes::len).sum();
+        self.check(offset, u64::try_from(len).unwrap_or(u64::MAX))?;
+        let mut position = offset;
+        for chunk in data {
+            self.copy_in(position, chunk);
+            position += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+
+    fn read_now(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.check(offset, u64::try_from(len).unwrap_or(u64::MAX))?;
+        let mut buffer = self.buffers.take(len);
+        self.copy_out(offset, &mut buffer);
+        Ok(buffer.freeze())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn info(&self) -> &DiskInfo {
+        &self.info
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        Box::pin(ready(self.read_now(offset, len)))
+    }
+
+    fn write(&self, offset: u64, data: Vec<Bytes>, _persist: Persist) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(self.write_now(offset, &data)))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+        let result = self.check(offset, len).map(|()| {
+            self.for_parts(offset, usize::try_from(len).unwrap_or(usize::MAX), |chunk, _, _, part| {
+                if part == CHUNK {
+                    *chunk.write() = None;
+                }
+            });
+        });
+        Box::pin(ready(result))
+    }
+
+    fn read_blocking(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check(offset, u64::try_from(buf.len()).unwrap_or(u64::MAX))?;
+        self.copy_out(offset, buf);
+        Ok(())
+    }
+
+    fn write_blocking(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.check(offset, u64::try_from(data.len()).unwrap_or(u64::MAX))?;
+        self.copy_in(offset, data);
+        Ok(())
+    }
+
+    fn flush_blocking(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+const _: () = assert!(CHUNK % PAGE_SIZE == 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_return_what_was_written_across_chunks_and_zeros_elsewhere() {
+        let disk = MemoryDisk::new("ram", 4 << 20, BufferPool::default());
+        let data: Vec<u8> = (0..8192u32).map(|i| i.to_le_bytes()[0]).collect();
+        disk.write_blocking((1 << 20) - 4096, &data).unwrap();
+        let mut back = vec![1; 8192 + 512];
+        disk.read_blocking((1 << 20) - 4096, &mut back).unwrap();
+        assert_eq!(&back[..8192], &data[..]);
+        assert_eq!(&back[8192..], &[0; 512]);
+    }
+
+    #[test]
+    fn requests_past_the_end_or_unaligned_are_refused() {
+        let disk = MemoryDisk::new("ram", 1 << 20, BufferPool::default());
+        for (offset, len) in [(1 << 20, 512), (u64::MAX - 511, 512), (1, 512), (0, 100)] {
+            let error = disk.read_now(offset, len).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{offset} {len}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What a logical unit asks of the volume behind it.
+
+use crate::{BoxFuture, Result};
+use bytes::Bytes;
+
+/// A range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ByteRange {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// What must hold before a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// As the volume is set: durable, or the kernel's page cache for `cache=buffered`.
+    Default,
+    /// On stable storage (FUA).
+    Durable,
+}
+
+/// Whether a range has space of its own (SBC-4 §4.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provisioning {
+    /// Blocks are mapped.
+    Mapped,
+    /// Blocks are deallocated; they read as zeros.
+    Deallocated,
+}
+
+/// A run of blocks of one provisioning state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The bytes it covers.
+    pub range: ByteRange,
+    /// Their state.
+    pub provisioning: Provisioning,
+}
+
+/// How a compare-and-write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// All bytes were as expected; the new data is written.
+    Equal,
+    /// The byte at this offset from the start of the range is the first that differs; nothing was written.
+    DiffersAt(u64),
+}
+
+/// A virtual disk. All offsets and lengths are multiples of 512 bytes. Operations that do not overlap in time
+/// happen in order; a read returns the newest acknowledged data or an error, whichever path it takes.
+///
+/// A write's future may be dropped; the write then still happens, or does not, at some time before the volume
+/// is closed. Callers that care (SAM task management) drive their futures to the end.
+pub trait Volume: Send + Sync + 'static {
+    /// Size in bytes; grows, never shrinks, while the volume is open.
+    fn size_bytes(&self) -> u64;
+
+    /// Bytes of one map unit: UNMAP of smaller or unaligned parts zeroes them instead.
+    fn granularity_bytes(&self) -> u32;
+
+    /// Reads `len` bytes at `offset`, as chunks that follow each other.
+    ///
+    /// # Errors
+    /// `Invalid` past the end; `Corrupt` (with offset) where no copy has the right checksum; `Device`.
+    fn read(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Vec<Bytes>>>;
+
+    /// Writes the chunks of `data`, one after the other, at `offset`. Each 4 KiB block of the range is changed
+    /// whole or not at all, also in a crash.
+    ///
+    /// # Errors
+    /// `Invalid` past the end; `NoSpace`: nothing of the volume changed; `Device`: the range may hold old or new
+    /// blocks; `ReadOnly`.
+    fn write(&self, offset: u64, data: Vec<Bytes>, durability: Durability) -> BoxFuture<'_, Result<()>>;
+
+    /// Gives the space of the ranges back; they read as zeros. Never fails for want of space.
+    ///
+    /// # Errors
+    /// `Invalid` past the end; `Device`; `ReadOnly`.
+    fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, Result<()>>;
+
+    /// Compares the range at `offset` with `expected`, and if equal writes `data` (of the same length), with no
+    /// other write to the range in between.
+    ///
+    /// # Errors
+    /// As [`Volume::read`] and [`Volume::write`].
+    fn compare_and_write(
+        &self,
+        offset: u64,
+        expected: Vec<Bytes>,
+        data: Vec<Bytes>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<Comparison>>;
+
+    /// Makes every write acknowledged before the call durable.
+    ///
+    /// # Errors
+    /// `Device`: writes acknowledged from the page cache may be lost.
+    fn flush(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// The provisioning of the range, as at most `extents_max` runs from `offset` on that follow each other
+    /// without gaps; neighbours differ in state.
+    ///
+    /// # Errors
+    /// `Invalid` past the end; `Device` if the map cannot be read.
+    fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>>;
+}
