@@ -27,6 +27,8 @@ pub enum ErrorKind {
     NotFound,
     /// There is one of that name already.
     Exists,
+    /// The operating system does not let this process have it.
+    Denied,
     /// The on-disk format is of a version that this build does not know, or not Palisade's.
     Format,
 }

@@ -10,6 +10,9 @@ mod disk;
 mod error;
 mod memory;
 mod runtime;
+mod size;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod volume;
 
 pub use buffer::{BufferPool, PAGE_SIZE, PageBuf};
@@ -17,6 +20,7 @@ pub use disk::{Disk, DiskInfo, Media, Persist};
 pub use error::{BlockError, ErrorKind, Result};
 pub use memory::MemoryDisk;
 pub use runtime::{Runtime, Task};
+pub use size::{format_size, parse_size};
 pub use volume::{ByteRange, Comparison, Durability, Extent, Provisioning, Volume};
 
 use std::future::Future;
