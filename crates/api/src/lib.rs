@@ -1,1 +1,27 @@
-//! REST types, error codes, the OpenAPI document and the client of the API.
+//! What the administrator's side of Palisade looks like from outside: REST types, error classes, the OpenAPI
+//! document and a typed client.
+//!
+//! *Invariant:* this crate knows nothing of pools, disks or SCSI. The daemon and every client, the `palisade`
+//! program first of all, share these types and nothing else.
+
+mod client;
+mod document;
+mod error;
+mod size;
+mod types;
+
+pub use client::{Client, ClientError, Endpoint};
+pub use document::openapi_json;
+pub use error::{ErrorClass, ErrorFacts, Problem};
+pub use size::{ByteSize, SizeError};
+pub use types::{
+    CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
+    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateVolume, Volume,
+    VolumeState,
+};
+
+/// First part of every path of this version of the API.
+pub const PREFIX: &str = "/v1";
+
+/// File name of the administrator's socket, inside the data directory.
+pub const SOCKET_NAME: &str = "palisade.sock";

@@ -1,0 +1,71 @@
+//! The OpenAPI document. Each function below describes one operation; the daemon's router has the same paths,
+//! and a test there holds the two together.
+
+use crate::types::{
+    Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
+    UpdateVolume, Volume,
+};
+use crate::{ErrorClass, Problem};
+use utoipa::OpenApi;
+
+/// Declares documented operations: the macro of `utoipa` wants a function to stand on.
+macro_rules! operations {
+    ($( $name:ident: $method:ident $path:literal $tag:literal $summary:literal
+        ($($param:literal),*) $(query $query:literal)? $(body $body:ty)? => $answer:ty; )*) => {
+        $(
+            #[utoipa::path(
+                $method, path = $path, tag = $tag, summary = $summary, operation_id = stringify!($name),
+                params($(($param = String, Path, description = "Name or identity"),)*
+                       $(($query = Option<bool>, Query, description = "Go on although it is in use"),)?),
+                $(request_body = $body,)?
+                responses(
+                    (status = 200, body = $answer),
+                    (status = "default", description = "What went wrong, to what, and what to do next", body = Problem),
+                )
+            )]
+            #[expect(dead_code, reason = "only described, never called")]
+            fn $name() {}
+        )*
+        #[derive(OpenApi)]
+        #[openapi(
+            info(title = "Palisade", description = "Administration of a Palisade group. Sizes are bytes, times \
+                milliseconds since 1970. Asking twice for the same thing is no error: the second answer says \
+                `unchanged`.", version = "1", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+            paths($($name),*),
+            components(schemas(Problem, ErrorClass)),
+        )]
+        struct Document;
+    };
+}
+
+operations! {
+    status: get "/v1/status" "group" "The daemon at a glance" () => Status;
+    pool_list: get "/v1/pools" "pools" "All pools" () => Vec<Pool>;
+    pool_create: post "/v1/pools" "pools" "Makes a pool of disks" () body CreatePool => Change<Pool>;
+    pool_show: get "/v1/pools/{pool}" "pools" "One pool" ("pool") => Pool;
+    pool_delete: delete "/v1/pools/{pool}" "pools" "Deletes an empty pool" ("pool") => Change<Pool>;
+    pool_extend: post "/v1/pools/{pool}/extend" "pools" "Grows a disk of a pool" ("pool") body ExtendPool => Change<Pool>;
+    volume_list: get "/v1/volumes" "volumes" "All volumes" () => Vec<Volume>;
+    volume_create: post "/v1/volumes" "volumes" "Makes a volume" () body CreateVolume => Change<Volume>;
+    volume_show: get "/v1/volumes/{volume}" "volumes" "One volume" ("volume") => Volume;
+    volume_update: patch "/v1/volumes/{volume}" "volumes" "Grows or renames a volume" ("volume") body UpdateVolume => Change<Volume>;
+    volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" => Change<Volume>;
+    volume_grant: put "/v1/volumes/{volume}/grants/{host}" "volumes" "Lets a host use a volume" ("volume", "host") query "force" body GrantRequest => Change<Volume>;
+    volume_revoke: delete "/v1/volumes/{volume}/grants/{host}" "volumes" "Takes a volume away from a host" ("volume", "host") query "force" => Change<Volume>;
+    host_list: get "/v1/hosts" "hosts" "All hosts" () => Vec<Host>;
+    host_create: post "/v1/hosts" "hosts" "Makes a host known" () body CreateHost => Change<Host>;
+    host_show: get "/v1/hosts/{host}" "hosts" "One host" ("host") => Host;
+    host_delete: delete "/v1/hosts/{host}" "hosts" "Forgets a host" ("host") query "force" => Change<Host>;
+    session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
+}
+
+/// The OpenAPI document, as JSON text that ends with a line feed. It is checked in as `docs/openapi.json`.
+///
+/// # Panics
+/// Never: the document is made of constants, and a test makes it.
+#[must_use]
+pub fn openapi_json() -> String {
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
