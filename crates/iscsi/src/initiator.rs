@@ -1,0 +1,12 @@
+//! The initiator role: the mirror of the target, lean enough to generate load.
+
+mod config;
+mod connection;
+mod event;
+
+pub use config::Config;
+pub use connection::Connection;
+pub use event::{
+    AsyncMessage, CloseReason, Command, Completion, DiscoveredTarget, Event, LoggedIn, Residual, TaskId,
+    TaskManagementDone,
+};

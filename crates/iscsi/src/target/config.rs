@@ -1,0 +1,46 @@
+//! Limits and times of a target connection.
+
+use core::time::Duration;
+
+use crate::parameters::Offer;
+
+/// Most commands a session may have under way; the slots of a transfer tag end there.
+pub const COMMAND_WINDOW_MAX: u32 = 4096;
+
+/// Limits and times of a target connection. Values out of range are brought into it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What may be negotiated.
+    pub offer: Offer,
+    /// Commands the session may have under way at most, 1 to [`COMMAND_WINDOW_MAX`].
+    pub command_window: u32,
+    /// Immediate commands and task management functions under way at most, beyond the window.
+    pub immediate_commands: u32,
+    /// Bytes of buffers for solicited write data held at most; a single larger command may go alone.
+    /// Unsolicited data comes on top: at most FirstBurstLength a command of the window.
+    pub write_buffer_bytes: usize,
+    /// Time from the start to the full feature phase.
+    pub login_timeout: Duration,
+    /// Silence after which a NOP-In asks whether the initiator is still there; `None` never asks.
+    pub nop_interval: Option<Duration>,
+    /// Time the initiator has to answer that.
+    pub nop_timeout: Duration,
+    /// How long a task management function waits for data that was asked for and is no longer
+    /// wanted (RFC 7143 §4.2.3.3). Initiators that abort fast never send it.
+    pub abort_data_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            offer: Offer::default(),
+            command_window: 128,
+            immediate_commands: 16,
+            write_buffer_bytes: 8 << 20,
+            login_timeout: Duration::from_secs(15),
+            nop_interval: Some(Duration::from_secs(15)),
+            nop_timeout: Duration::from_secs(15),
+            abort_data_wait: Duration::from_secs(1),
+        }
+    }
+}
