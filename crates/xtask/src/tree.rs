@@ -15,12 +15,13 @@ impl SourceFile {
         self.path.strip_prefix("crates/")?.split('/').next()
     }
 
-    /// Whether a whole file is test code by where it is: `tests/` and `benches/` of a crate, or a file of tests.
+    /// Whether a whole file is test code by where it is: `tests/` and `benches/` of a crate, a file of tests, or
+    /// `testing`, which is what a crate offers for the tests of others.
     pub(crate) fn is_test_by_place(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
         let (name, folders) = parts.split_last().unwrap_or((&"", &[]));
-        folders.iter().any(|f| matches!(*f, "tests" | "benches" | "examples"))
-            || *name == "tests.rs"
+        folders.iter().any(|f| matches!(*f, "tests" | "testing" | "benches" | "examples"))
+            || matches!(*name, "tests.rs" | "testing.rs")
             || name.ends_with("_tests.rs")
     }
 }
