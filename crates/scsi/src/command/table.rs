@@ -1,0 +1,198 @@
+//! Every supported command, by operation code and service action.
+
+use super::layout::{Attention, Command, Conflict, Operation, OutLength, Transfer};
+use crate::cdb::Cdb;
+
+/// Group numbers, in SBC commands: no statistics are kept by group.
+const GROUP: u8 = 0x3f;
+/// DPO and FUA, and FUA_NV, which old hosts send and which FUA satisfies.
+const DPO_FUA: u8 = 0x10 | 0x08 | 0x02;
+const DPO: u8 = 0x10;
+const BYTCHK: u8 = 0x06;
+const IMMED: u8 = 0x02;
+/// SYNC_NV: everything is synchronized to the medium anyway.
+const SYNC_NV: u8 = 0x04;
+const SERVICE_ACTION: u8 = 0x1f;
+
+/// The table, sorted by operation code and service action.
+pub static COMMANDS: &[Command] = &[
+    Command::new(0x00, 6, "TEST UNIT READY", Operation::TestUnitReady),
+    Command::new(0x03, 6, "REQUEST SENSE", Operation::RequestSense)
+        .bits(1, 0x01)
+        .length(4, 1)
+        .transfer(Transfer::InBytes)
+        .attention(Attention::Reports)
+        .runs_despite_spc2_reserve()
+        .always(),
+    read(0x08, 6, "READ(6)").six_byte_fields(),
+    write(0x0a, 6, "WRITE(6)").six_byte_fields(),
+    Command::new(0x12, 6, "INQUIRY", Operation::Inquiry)
+        .bits(1, 0x01)
+        .bits(2, 0xff)
+        .length(3, 2)
+        .transfer(Transfer::InBytes)
+        .attention(Attention::Waits)
+        .runs_despite_spc2_reserve()
+        .always(),
+    mode_select(0x15, 6, "MODE SELECT(6)", Operation::ModeSelect6).length(4, 1),
+    mode_sense(0x1a, 6, "MODE SENSE(6)", Operation::ModeSense6).length(4, 1),
+    Command::new(0x1b, 6, "START STOP UNIT", Operation::StartStopUnit)
+        .bits(1, 0x01)
+        .bits(4, 0x04 | 0x01)
+        .conflicts(Conflict::AnyUnlessSet { byte: 4, mask: 0x01 })
+        .seconds(10, 60)
+        .always(),
+    Command::new(0x1e, 6, "PREVENT ALLOW MEDIUM REMOVAL", Operation::PreventAllowMediumRemoval)
+        .bits(4, 0x01)
+        .conflicts(Conflict::AnyIfSet { byte: 4, mask: 0x01 }),
+    Command::new(0x25, 10, "READ CAPACITY(10)", Operation::ReadCapacity10).transfer(Transfer::InFixed(8)),
+    read(0x28, 10, "READ(10)").bits(1, DPO_FUA).lba(2, 4).ignores(6, GROUP).length(7, 2),
+    write(0x2a, 10, "WRITE(10)").bits(1, DPO_FUA).lba(2, 4).ignores(6, GROUP).length(7, 2),
+    write_and_verify(0x2e, 10, "WRITE AND VERIFY(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
+    verify(0x2f, 10, "VERIFY(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
+    prefetch(0x34, 10, "PRE-FETCH(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
+    synchronize(0x35, 10, "SYNCHRONIZE CACHE(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
+    write_same(0x41, 10, "WRITE SAME(10)").lba(2, 4).ignores(6, GROUP).length(7, 2).out(OutLength::OneBlock),
+    Command::new(0x42, 10, "UNMAP", Operation::Unmap)
+        .ignores(6, GROUP)
+        .length(7, 2)
+        .out(OutLength::Bytes)
+        .writing()
+        .seconds(10, 60)
+        .thin_only(),
+    mode_select(0x55, 10, "MODE SELECT(10)", Operation::ModeSelect10).length(7, 2),
+    mode_sense(0x5a, 10, "MODE SENSE(10)", Operation::ModeSense10).bits(1, 0x10).length(7, 2),
+    read(0x88, 16, "READ(16)").bits(1, DPO_FUA).lba(2, 8).length(10, 4).ignores(14, GROUP),
+    Command::new(0x89, 16, "COMPARE AND WRITE", Operation::CompareAndWrite)
+        .bits(1, DPO_FUA)
+        .lba(2, 8)
+        .length(13, 1)
+        .ignores(14, GROUP)
+        .out(OutLength::TwiceBlocks)
+        .writing(),
+    write(0x8a, 16, "WRITE(16)").bits(1, DPO_FUA).lba(2, 8).length(10, 4).ignores(14, GROUP),
+    write_and_verify(0x8e, 16, "WRITE AND VERIFY(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
+    verify(0x8f, 16, "VERIFY(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
+    prefetch(0x90, 16, "PRE-FETCH(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
+    synchronize(0x91, 16, "SYNCHRONIZE CACHE(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
+    write_same(0x93, 16, "WRITE SAME(16)")
+        .bits(1, 0x01)
+        .lba(2, 8)
+        .length(10, 4)
+        .ignores(14, GROUP)
+        .out(OutLength::OneBlockUnlessNdob),
+    Command::new(0x9e, 16, "READ CAPACITY(16)", Operation::ReadCapacity16)
+        .service_action(0x10)
+        .length(10, 4)
+        .transfer(Transfer::InBytes),
+    Command::new(0x9e, 16, "GET LBA STATUS", Operation::GetLbaStatus)
+        .service_action(0x12)
+        .lba(2, 8)
+        .length(10, 4)
+        .transfer(Transfer::InBytes)
+        .reading(),
+    Command::new(0xa0, 12, "REPORT LUNS", Operation::ReportLuns)
+        .bits(2, 0xff)
+        .length(6, 4)
+        .transfer(Transfer::InBytes)
+        .attention(Attention::Waits)
+        .runs_despite_spc2_reserve()
+        .always(),
+    Command::new(0xa3, 12, "REPORT SUPPORTED OPERATION CODES", Operation::ReportSupportedOperationCodes)
+        .service_action(0x0c)
+        .bits(2, 0x80 | 0x07)
+        .bits(3, 0xff)
+        .bits(4, 0xff)
+        .bits(5, 0xff)
+        .length(6, 4)
+        .transfer(Transfer::InBytes)
+        .always(),
+    Command::new(
+        0xa3,
+        12,
+        "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        Operation::ReportSupportedTaskManagementFunctions,
+    )
+    .service_action(0x0d)
+    .bits(2, 0x80)
+    .length(6, 4)
+    .transfer(Transfer::InBytes)
+    .always(),
+    read(0xa8, 12, "READ(12)").bits(1, DPO_FUA).lba(2, 4).length(6, 4).ignores(10, GROUP),
+    write(0xaa, 12, "WRITE(12)").bits(1, DPO_FUA).lba(2, 4).length(6, 4).ignores(10, GROUP),
+    write_and_verify(0xae, 12, "WRITE AND VERIFY(12)").lba(2, 4).length(6, 4).ignores(10, GROUP),
+    verify(0xaf, 12, "VERIFY(12)").lba(2, 4).length(6, 4).ignores(10, GROUP),
+];
+
+const fn read(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    Command::new(opcode, cdb_len, name, Operation::Read).transfer(Transfer::InBlocks).reading()
+}
+
+const fn write(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    Command::new(opcode, cdb_len, name, Operation::Write).out(OutLength::Blocks).writing()
+}
+
+const fn write_and_verify(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    let command = Command::new(opcode, cdb_len, name, Operation::WriteAndVerify);
+    command.bits(1, DPO | BYTCHK).out(OutLength::Blocks).writing()
+}
+
+const fn verify(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    let command = Command::new(opcode, cdb_len, name, Operation::Verify);
+    command.bits(1, DPO | BYTCHK).out(OutLength::ByteCheck).reading()
+}
+
+const fn prefetch(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    Command::new(opcode, cdb_len, name, Operation::Prefetch).bits(1, IMMED).reading()
+}
+
+const fn synchronize(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    let command = Command::new(opcode, cdb_len, name, Operation::SynchronizeCache);
+    command.bits(1, IMMED).ignores(1, SYNC_NV).conflicts(Conflict::Any).seconds(10, 60)
+}
+
+const fn write_same(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
+    let command = Command::new(opcode, cdb_len, name, Operation::WriteSame);
+    command.thin_bits(1, 0x08).writing().seconds(10, 60)
+}
+
+const fn mode_select(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {
+    let command = Command::new(opcode, cdb_len, name, operation).bits(1, 0x10);
+    command.out(OutLength::Bytes).conflicts(Conflict::Any).always()
+}
+
+const fn mode_sense(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {
+    let command = Command::new(opcode, cdb_len, name, operation).bits(1, 0x08).bits(2, 0xff).bits(3, 0xff);
+    command.transfer(Transfer::InBytes).conflicts(Conflict::Any).always()
+}
+
+/// What the table knows about a CDB.
+#[derive(Clone, Copy, Debug)]
+pub enum Lookup {
+    /// This command.
+    Found(&'static Command),
+    /// The operation code is known, its service action is not.
+    UnknownServiceAction,
+    /// Nothing.
+    UnknownOpcode,
+}
+
+/// The definitions of an operation code: one, or one a service action; empty if unknown.
+pub fn of_opcode(opcode: u8) -> &'static [Command] {
+    let start = COMMANDS.partition_point(|command| command.opcode < opcode);
+    let rest = COMMANDS.get(start..).unwrap_or(&[]);
+    let same = rest.iter().take_while(|command| command.opcode == opcode).count();
+    rest.get(..same).unwrap_or(&[])
+}
+
+/// The definition of the command in `cdb`.
+pub fn find(cdb: &Cdb) -> Lookup {
+    let candidates = of_opcode(cdb.opcode());
+    let Some(first) = candidates.first() else { return Lookup::UnknownOpcode };
+    if first.service_action.is_none() {
+        return Lookup::Found(first);
+    }
+    let action = Some(cdb.byte(1) & SERVICE_ACTION);
+    let found = candidates.iter().find(|command| command.service_action == action);
+    found.map_or(Lookup::UnknownServiceAction, Lookup::Found)
+}

@@ -1,0 +1,205 @@
+//! What a logical unit asks of the volume behind it, and what the volume answers.
+//!
+//! Offsets and lengths are bytes, multiples of the logical block size, and inside the capacity at the
+//! time of decoding.
+
+use bytes::Bytes;
+
+/// When a write may be acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Once it survives a loss of power.
+    Stable,
+    /// Once it survives a crash of the process: the unit reports a write cache (WCE = 1).
+    Cached,
+}
+
+/// What VERIFY compares the medium with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// Nothing: the blocks only have to be readable (BYTCHK = 0).
+    Readable,
+    /// Exactly these bytes, as long as the range (BYTCHK = 1).
+    Bytes(Vec<Bytes>),
+    /// This one block, with every block of the range (BYTCHK = 3).
+    RepeatedBlock(Bytes),
+}
+
+/// A run of bytes on the medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ByteRange {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, not 0.
+    pub len: u64,
+}
+
+/// Work for the volume.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use = "the command waits for its outcome"]
+pub enum MediaCommand {
+    /// Read; answered by [`MediaOutcome::Data`] of exactly `len` bytes.
+    Read {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// FUA with a write cache: what is cached of the range goes to stable storage first.
+        fua: bool,
+    },
+    /// Write `data`.
+    Write {
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        data: Vec<Bytes>,
+        /// When it is done.
+        durability: Durability,
+    },
+    /// Write `data` to stable storage, then read it back from there; compare if told.
+    WriteAndVerify {
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        data: Vec<Bytes>,
+        /// BYTCHK = 1: the bytes read back have to be those of `data`.
+        compare: bool,
+    },
+    /// Write one block's `pattern` to every block of the range. Never all zeroes: see `WriteZeroes`.
+    WriteSame {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// One logical block.
+        pattern: Bytes,
+        /// When it is done.
+        durability: Durability,
+    },
+    /// Make every byte of the range read as zero.
+    WriteZeroes {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// The host asks for the space back (UNMAP = 1); otherwise the range stays provisioned if the
+        /// volume is thick.
+        deallocate: bool,
+        /// When it is done.
+        durability: Durability,
+    },
+    /// Give the space of these ranges back. Every byte of them reads as zero afterwards (LBPRZ), also at
+    /// edges inside an allocation unit. Ranges may overlap.
+    Unmap {
+        /// The ranges, in the host's order.
+        ranges: Vec<ByteRange>,
+    },
+    /// Atomically with all other commands: if the medium equals `compare`, write `write`.
+    CompareAndWrite {
+        /// First byte.
+        offset: u64,
+        /// What the medium has to hold.
+        compare: Vec<Bytes>,
+        /// What to write; as long as `compare`.
+        write: Vec<Bytes>,
+        /// When it is done.
+        durability: Durability,
+    },
+    /// Check that a range can be read, and compare it.
+    Verify {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// With what.
+        comparison: Comparison,
+    },
+    /// Make all writes to the range that were acknowledged before stable.
+    Flush {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Report what is allocated; answered by [`MediaOutcome::Status`].
+    BlockStatus {
+        /// First byte.
+        offset: u64,
+        /// Bytes at most.
+        len: u64,
+        /// Extents at most, not 0.
+        max_extents: usize,
+    },
+    /// The host will read this soon. The volume may do nothing.
+    Prefetch {
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+/// The provisioning state of a run of bytes, in GET LBA STATUS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockExtent {
+    /// Bytes.
+    pub len: u64,
+    /// Whether space is allocated to it.
+    pub mapped: bool,
+}
+
+/// The volume's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MediaOutcome {
+    /// Done, nothing to return.
+    Done,
+    /// The bytes of a [`MediaCommand::Read`].
+    Data(Vec<Bytes>),
+    /// Consecutive extents from the offset of a [`MediaCommand::BlockStatus`] on, at least one.
+    Status(Vec<BlockExtent>),
+    /// A comparison failed at this byte, counted from the start of the command's range.
+    Miscompare {
+        /// The first byte that differs.
+        offset: u64,
+    },
+    /// It failed.
+    Failed(MediaFailure),
+}
+
+/// Why the volume could not do it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MediaFailure {
+    /// The class.
+    pub kind: MediaFailureKind,
+    /// The first byte of the volume that is affected, if known. Becomes the LBA in the sense data.
+    pub offset: Option<u64>,
+}
+
+/// Classes of failure, as far as hosts can tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MediaFailureKind {
+    /// Stored data is lost or cannot be written there.
+    MediumError,
+    /// No space left in the pool, and none is coming by itself.
+    SpaceExhausted,
+    /// No space left now, but some is being made.
+    SpaceAllocationInProgress,
+    /// The volume is offline for now.
+    NotReady,
+    /// The volume takes no writes.
+    WriteProtected,
+    /// The range ends past the volume, which has shrunk since.
+    OutOfRange,
+    /// Given up (shutdown, reset, time-out); the host should retry.
+    Aborted,
+    /// Overloaded; the host should retry later.
+    Busy,
+    /// A defect in the target itself.
+    Internal,
+}
+
+impl From<MediaFailureKind> for MediaFailure {
+    fn from(kind: MediaFailureKind) -> Self {
+        Self { kind, offset: None }
+    }
+}

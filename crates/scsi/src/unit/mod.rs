@@ -1,0 +1,168 @@
+//! The logical unit: a device server without a device.
+
+pub mod absent;
+mod attention;
+mod config;
+mod nexus;
+mod report_luns;
+
+use bytes::Bytes;
+
+use crate::cdb::Cdb;
+use crate::command::{self, Attention, Command, Lookup, Operation};
+use crate::completion::Completion;
+use crate::media::{MediaCommand, MediaOutcome};
+use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
+use config::check_capacity;
+use nexus::Nexuses;
+
+pub use attention::UnitAttention;
+pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, TaskManagement};
+pub use nexus::{NexusId, NexusInfo, TargetPort};
+pub use report_luns::ReportLuns;
+
+/// Data-Out of a command, complete.
+#[derive(Clone, Debug, Default)]
+pub struct DataOut {
+    /// The bytes received, in order; at most what [`crate::data_out_len`] asks for.
+    pub chunks: Vec<Bytes>,
+    /// Bytes the initiator expected to send (iSCSI: Expected Data Transfer Length of a write), which may
+    /// be more or fewer than the command takes.
+    pub expected_len: u32,
+}
+
+/// What has to happen next.
+#[derive(Debug)]
+#[must_use = "the command waits for its next step"]
+pub enum Step {
+    /// Nothing: send this.
+    Done(Completion),
+    /// The volume has to do this; pass its outcome and the token to [`LogicalUnit::finish`].
+    Media(MediaCommand, Pending),
+    /// REPORT LUNS: the target knows the list; [`ReportLuns::complete`] makes the completion.
+    ReportLuns(ReportLuns),
+}
+
+/// Whether the volume can be reached at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Availability {
+    /// Yes.
+    #[default]
+    Ready,
+    /// Not yet: NOT READY 04h/01h, hosts poll.
+    BecomingReady,
+    /// Not before someone does something: NOT READY 04h/03h.
+    ManualInterventionRequired,
+}
+
+/// A command that waits for the volume.
+#[derive(Debug)]
+#[must_use = "every command has to be finished"]
+pub struct Pending {}
+
+/// The device server of one volume. See the crate's page.
+///
+/// One value serves all nexuses; the caller serializes access. No method blocks or does I/O, so a short
+/// lock will do.
+#[derive(Debug)]
+pub struct LogicalUnit {
+    config: LogicalUnitConfig,
+    blocks: u64,
+    nexuses: Nexuses,
+}
+
+impl LogicalUnit {
+    /// A unit without nexuses.
+    pub fn new(config: LogicalUnitConfig) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let blocks = config.blocks;
+        Ok(Self { config, blocks, nexuses: Nexuses::default() })
+    }
+
+    /// Logical block size.
+    pub fn block_size(&self) -> BlockSize {
+        self.config.block_size
+    }
+
+    /// Capacity in logical blocks.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Nexuses that are known.
+    pub fn nexus_count(&self) -> usize {
+        self.nexuses.len()
+    }
+
+    /// Lets a nexus in. It is told of a power on, or of a nexus loss if it was here before.
+    pub fn add_nexus(&mut self, id: NexusId, info: NexusInfo) {
+        self.nexuses.add(id, info);
+    }
+
+    /// Forgets a nexus (logout, connection loss). Its commands in flight may still be finished.
+    /// Returns whether it was known.
+    pub fn remove_nexus(&mut self, id: NexusId) -> bool {
+        self.nexuses.remove(id)
+    }
+
+    /// Changes whether a nexus may write. It is told that mode parameters changed. Unknown: no effect.
+    pub fn set_nexus_read_only(&mut self, id: NexusId, read_only: bool) {
+        let _ = (id, read_only);
+    }
+
+    /// Makes `attention` pending for one nexus, if it is known.
+    pub fn raise(&mut self, id: NexusId, attention: UnitAttention) {
+        if let Some(nexus) = self.nexuses.get_mut(id) {
+            nexus.attentions.raise(attention);
+        }
+    }
+
+    /// Makes `attention` pending for every nexus except one.
+    pub fn raise_all(&mut self, attention: UnitAttention, except: Option<NexusId>) {
+        self.nexuses.raise(attention, except);
+    }
+
+    /// The volume was resized. Every nexus is told, unless nothing changed.
+    pub fn capacity_changed(&mut self, blocks: u64) -> Result<(), ConfigError> {
+        check_capacity(self.config.block_size, blocks)?;
+        if self.blocks != blocks {
+            self.blocks = blocks;
+            self.raise_all(UnitAttention::CapacityChanged, None);
+        }
+        Ok(())
+    }
+
+    /// Write-protects the volume for everyone, or lifts that. Every nexus is told, unless nothing changed.
+    pub fn set_read_only(&mut self, read_only: bool) {
+        let _ = read_only;
+    }
+
+    /// Takes the volume off line or back.
+    pub fn set_availability(&mut self, availability: Availability) {
+        let _ = availability;
+    }
+
+    /// A logical unit or target reset: mode parameters return to their defaults and every nexus is told.
+    /// The caller aborts the commands in flight.
+    pub fn reset(&mut self) {
+        self.raise_all(UnitAttention::BusDeviceReset, None);
+    }
+
+    /// Decodes and starts a command.
+    pub fn execute(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Step {
+        let _ = (nexus, cdb, data_out);
+        Step::Done(Completion::busy())
+    }
+
+    /// Ends a command with the volume's answer.
+    pub fn finish(&mut self, pending: Pending, outcome: MediaOutcome) -> Completion {
+        let _ = (pending, outcome);
+        Completion::busy()
+    }
+}
+
+/// GOOD with `data`, at most `allocation_len` bytes of it.
+fn cut(mut data: Bytes, allocation_len: u32) -> Completion {
+    data.truncate(usize::try_from(allocation_len).unwrap_or(usize::MAX));
+    if data.is_empty() { Completion::good() } else { Completion::data(vec![data]) }
+}
