@@ -1,0 +1,178 @@
+//! The numbers of the format, each a type of its own.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$meta:meta])* $name:ident($inner:ty)) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// Number of a segment; never used twice in a pool. The first is 1.
+    SegmentId(u64)
+}
+number! {
+    /// Number of a layer; never used twice in a pool. The first is 1.
+    LayerId(u64)
+}
+number! {
+    /// Position of a batch in its stream's log.
+    Seq(u64)
+}
+number! {
+    /// One opening of the pool for writing.
+    Epoch(u64)
+}
+number! {
+    /// Index of a slab on its disk.
+    SlabIndex(u32)
+}
+number! {
+    /// Index of a disk in its pool.
+    DiskIndex(u16)
+}
+number! {
+    /// Number of a 4 KiB block of a volume.
+    BlockAddress(u64)
+}
+
+impl Seq {
+    /// The one after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Epoch {
+    /// The one after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Identity of a pool.
+pub type PoolId = [u8; 16];
+
+/// Identity of a volume.
+pub type VolumeId = [u8; 16];
+
+/// The logs of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// What hosts write.
+    Host,
+    /// Blocks that the mover relocates.
+    Relocation,
+    /// Map nodes; not replayed.
+    Nodes,
+}
+
+impl Stream {
+    /// All of them, in the order of their codes.
+    pub const ALL: [Self; 3] = [Self::Host, Self::Relocation, Self::Nodes];
+
+    /// The code on disk.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Host => 0,
+            Self::Relocation => 1,
+            Self::Nodes => 2,
+        }
+    }
+
+    /// The stream with this code.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| stream.code() == code)
+    }
+}
+
+/// Where a block is: a segment and a block in it, or one of two answers without a place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Location(pub u64);
+
+/// Bits of a location that hold the block in the segment.
+const BLOCK_BITS: u32 = 24;
+
+impl Location {
+    /// Not in this layer: the parent knows.
+    pub const NONE: Self = Self(0);
+    /// Zeros, and no place.
+    pub const ZEROS: Self = Self(1);
+    /// Blocks that a segment may have at most.
+    pub const SEGMENT_BLOCKS_MAX: u32 = 1 << BLOCK_BITS;
+
+    /// Block `block` of `segment`.
+    ///
+    /// # Panics
+    /// If the segment is 0 or the block is beyond [`Location::SEGMENT_BLOCKS_MAX`]: no such place is ever given out.
+    #[must_use]
+    pub fn new(segment: SegmentId, block: u32) -> Self {
+        assert!(segment.0 > 0 && segment.0 < 1 << (64 - BLOCK_BITS) && block < Self::SEGMENT_BLOCKS_MAX);
+        Self((segment.0 << BLOCK_BITS) | u64::from(block))
+    }
+
+    /// True if this names a block of a segment.
+    #[must_use]
+    pub fn is_place(self) -> bool {
+        self.0 >> BLOCK_BITS != 0
+    }
+
+    /// The segment; 0 if this is no place.
+    #[must_use]
+    pub fn segment(self) -> SegmentId {
+        SegmentId(self.0 >> BLOCK_BITS)
+    }
+
+    /// The block in the segment.
+    #[must_use]
+    pub fn block(self) -> u32 {
+        let low = self.0 & u64::from(Self::SEGMENT_BLOCKS_MAX - 1);
+        u32::try_from(low).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NONE => write!(f, "none"),
+            Self::ZEROS => write!(f, "zeros"),
+            place => write!(f, "{}:{}", place.segment(), place.block()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_keeps_segment_and_block_apart() {
+        for (segment, block) in [(1, 0), (1, (1 << 24) - 1), ((1 << 40) - 1, 12_345)] {
+            let location = Location::new(SegmentId(segment), block);
+            assert!(location.is_place());
+            assert_eq!((location.segment(), location.block()), (SegmentId(segment), block));
+        }
+        assert!(!Location::NONE.is_place() && !Location::ZEROS.is_place());
+    }
+
+    #[test]
+    fn every_stream_has_its_code() {
+        for stream in Stream::ALL {
+            assert_eq!(Stream::from_code(stream.code()), Some(stream));
+        }
+        assert_eq!(Stream::from_code(3), None);
+    }
+}

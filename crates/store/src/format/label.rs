@@ -1,0 +1,290 @@
+//! Labels: what says that a disk belongs to a pool, and where the pool's catalog is.
+
+use super::bytes::{array_at, is_sealed, put, seal, u16_at, u32_at, u64_at};
+use super::{BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SlabIndex};
+use block::{BlockError, Disk, ErrorKind};
+
+/// Bytes before the first slab, and after the last.
+pub(crate) const RESERVED_BYTES: u64 = 1 << 20;
+/// Bytes of a pool's name at most.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+/// Extents that a catalog may have at most.
+pub(crate) const EXTENTS_MAX: usize = 480;
+/// Powers of two that a slab's size may be.
+pub(crate) const SLAB_SHIFT: std::ops::RangeInclusive<u32> = 16..=30;
+
+const MAGIC: &[u8; 8] = b"PALISADE";
+const EXTENTS_AT: usize = 192;
+
+/// Some slabs that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlabExtent {
+    /// The first slab.
+    pub(crate) first: SlabIndex,
+    /// How many.
+    pub(crate) count: u32,
+}
+
+/// A disk's label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    /// Index of this disk in the pool.
+    pub(crate) disk_index: DiskIndex,
+    /// Identity of the pool.
+    pub(crate) pool: PoolId,
+    /// Identity of the disk.
+    pub(crate) disk: [u8; 16],
+    /// Each change of the label adds one.
+    pub(crate) generation: u64,
+    /// Size of the disk in bytes.
+    pub(crate) size_bytes: u64,
+    /// Slab size in bytes, as a power of two.
+    pub(crate) slab_shift: u32,
+    /// Number of slabs.
+    pub(crate) slabs: u32,
+    /// Time of creation, ms since 1970.
+    pub(crate) created_unix_ms: u64,
+    /// Name of the pool.
+    pub(crate) pool_name: String,
+    /// Number of disks in the pool.
+    pub(crate) disks: u16,
+    /// Where the catalog is.
+    pub(crate) catalog: Vec<SlabExtent>,
+}
+
+impl Label {
+    /// Bytes of a slab.
+    pub(crate) fn slab_bytes(&self) -> u64 {
+        1 << self.slab_shift
+    }
+
+    /// Offset of a slab on the disk, in bytes.
+    pub(crate) fn slab_offset(&self, slab: SlabIndex) -> u64 {
+        RESERVED_BYTES + u64::from(slab.0) * self.slab_bytes()
+    }
+
+    /// How many slabs of `1 << slab_shift` bytes fit on a disk of `size_bytes`.
+    pub(crate) fn slabs_for(size_bytes: u64, slab_shift: u32) -> u32 {
+        let room = size_bytes.saturating_sub(2 * RESERVED_BYTES) >> slab_shift;
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
+    /// The block that holds this label.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        assert!(self.pool_name.len() <= NAME_BYTES_MAX && self.catalog.len() <= EXTENTS_MAX);
+        let extents = u16::try_from(self.catalog.len()).unwrap_or(0);
+        let mut block = vec![0; BLOCK_SIZE];
+        put(&mut block, 0, MAGIC);
+        put(&mut block, 12, &FORMAT_VERSION.to_le_bytes());
+        put(&mut block, 14, &self.disk_index.0.to_le_bytes());
+        put(&mut block, 16, &self.pool);
+        put(&mut block, 32, &self.disk);
+        put(&mut block, 48, &self.generation.to_le_bytes());
+        put(&mut block, 56, &self.size_bytes.to_le_bytes());
+        put(&mut block, 64, &self.slab_shift.to_le_bytes());
+        put(&mut block, 68, &self.slabs.to_le_bytes());
+        put(&mut block, 72, &self.created_unix_ms.to_le_bytes());
+        put(&mut block, 80, self.pool_name.as_bytes());
+        put(&mut block, 144, &self.disks.to_le_bytes());
+        put(&mut block, 146, &extents.to_le_bytes());
+        for (i, extent) in self.catalog.iter().enumerate() {
+            put(&mut block, EXTENTS_AT + 8 * i, &extent.first.0.to_le_bytes());
+            put(&mut block, EXTENTS_AT + 8 * i + 4, &extent.count.to_le_bytes());
+        }
+        seal(&mut block);
+        block
+    }
+
+    /// The label in `block`.
+    pub(crate) fn decode(block: &[u8]) -> Result<Self, Invalid> {
+        if block.len() != BLOCK_SIZE || &array_at::<8>(block, 0) != MAGIC {
+            return Err(Invalid::Magic);
+        }
+        if !is_sealed(block) {
+            return Err(Invalid::Checksum);
+        }
+        let version = u16_at(block, 12);
+        if version != FORMAT_VERSION {
+            return Err(Invalid::Version(version));
+        }
+        let extents = usize::from(u16_at(block, 146));
+        if extents > EXTENTS_MAX {
+            return Err(Invalid::Field("number of catalog extents"));
+        }
+        let name: [u8; NAME_BYTES_MAX] = array_at(block, 80);
+        let name = std::str::from_utf8(&name).map_err(|_| Invalid::Field("pool name"))?;
+        let label = Self {
+            disk_index: DiskIndex(u16_at(block, 14)),
+            pool: array_at(block, 16),
+            disk: array_at(block, 32),
+            generation: u64_at(block, 48),
+            size_bytes: u64_at(block, 56),
+            slab_shift: u32_at(block, 64),
+            slabs: u32_at(block, 68),
+            created_unix_ms: u64_at(block, 72),
+            pool_name: name.trim_end_matches('\0').to_owned(),
+            disks: u16_at(block, 144),
+            catalog: (0..extents).map(|i| extent_at(block, EXTENTS_AT + 8 * i)).collect(),
+        };
+        label.check()?;
+        Ok(label)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if !SLAB_SHIFT.contains(&self.slab_shift) {
+            return Err(Invalid::Field("slab size"));
+        }
+        if self.size_bytes % BLOCK_BYTES != 0
+            || self.slabs > Self::slabs_for(self.size_bytes, self.slab_shift)
+        {
+            return Err(Invalid::Field("number of slabs"));
+        }
+        let inside = |extent: &SlabExtent| {
+            extent.first.0.checked_add(extent.count).is_some_and(|end| extent.count > 0 && end <= self.slabs)
+        };
+        if !self.catalog.iter().all(inside) {
+            return Err(Invalid::Field("catalog extent"));
+        }
+        Ok(())
+    }
+
+    /// Offsets of the two slots that this generation is written to: head, then tail.
+    fn slots(&self) -> [u64; 2] {
+        let odd = self.generation % 2;
+        [BLOCK_BYTES * (1 + odd), self.size_bytes - BLOCK_BYTES * (2 - odd)]
+    }
+
+    /// Writes this label to both ends of `disk`, durably. Blocks the thread.
+    ///
+    /// # Errors
+    /// As the disk's; the former label is still valid then.
+    pub(crate) fn write(&self, disk: &dyn Disk) -> block::Result<()> {
+        let block = self.encode();
+        for offset in self.slots() {
+            disk.write_blocking(offset, &block)?;
+            disk.flush_blocking()?;
+        }
+        Ok(())
+    }
+}
+
+fn extent_at(block: &[u8], offset: usize) -> SlabExtent {
+    SlabExtent { first: SlabIndex(u32_at(block, offset)), count: u32_at(block, offset + 4) }
+}
+
+/// The newest valid label of `disk`, or none if it never had one. Blocks the thread.
+///
+/// # Errors
+/// `Format` if there are labels, but all of another version or damaged; the disk's own errors.
+pub(crate) fn read_newest(disk: &dyn Disk) -> block::Result<Option<Label>> {
+    let size = disk.info().size_bytes;
+    let mut newest: Option<Label> = None;
+    let mut damage = None;
+    for offset in
+        [BLOCK_BYTES, 2 * BLOCK_BYTES, size.saturating_sub(2 * BLOCK_BYTES), size.saturating_sub(BLOCK_BYTES)]
+    {
+        if offset + BLOCK_BYTES > size {
+            continue;
+        }
+        let mut block = vec![0; BLOCK_SIZE];
+        disk.read_blocking(offset, &mut block)?;
+        match Label::decode(&block) {
+            Ok(label) if newest.as_ref().is_none_or(|n| n.generation < label.generation) => {
+                newest = Some(label)
+            }
+            Ok(_) | Err(Invalid::Magic) => {}
+            Err(invalid) => damage = Some(invalid),
+        }
+    }
+    match (newest, damage) {
+        (None, Some(invalid)) => {
+            let message = format!("has a Palisade label that cannot be used: {invalid}");
+            Err(BlockError::new(ErrorKind::Format, &disk.info().name, message))
+        }
+        (newest, _) => Ok(newest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use block::{BufferPool, MemoryDisk};
+
+    fn label(generation: u64) -> Label {
+        Label {
+            disk_index: DiskIndex(0),
+            pool: [1; 16],
+            disk: [2; 16],
+            generation,
+            size_bytes: 64 << 20,
+            slab_shift: 20,
+            slabs: 62,
+            created_unix_ms: 1_790_000_000_000,
+            pool_name: "göteborg".to_owned(),
+            disks: 1,
+            catalog: vec![SlabExtent { first: SlabIndex(3), count: 2 }],
+        }
+    }
+
+    fn disk() -> MemoryDisk {
+        MemoryDisk::new("ram", 64 << 20, BufferPool::default())
+    }
+
+    #[test]
+    fn a_label_comes_back_as_it_was() {
+        assert_eq!(Label::decode(&label(7).encode()), Ok(label(7)));
+    }
+
+    #[test]
+    fn any_flipped_byte_is_noticed() {
+        let good = label(7).encode();
+        for i in 0..good.len() {
+            let mut bad = good.clone();
+            bad[i] ^= 0x10;
+            assert!(Label::decode(&bad).is_err(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn the_newest_label_wins_and_a_torn_one_leaves_the_former() {
+        let disk = disk();
+        assert_eq!(read_newest(&disk).unwrap(), None);
+        label(6).write(&disk).unwrap();
+        label(7).write(&disk).unwrap();
+        assert_eq!(read_newest(&disk).unwrap(), Some(label(7)));
+        for offset in label(7).slots() {
+            disk.write_blocking(offset + 512, &[0xee; 512]).unwrap();
+        }
+        assert_eq!(read_newest(&disk).unwrap(), Some(label(6)));
+    }
+
+    #[test]
+    fn either_end_alone_is_enough() {
+        for lost in [0, 1] {
+            let disk = disk();
+            label(6).write(&disk).unwrap();
+            disk.write_blocking(label(6).slots()[lost], &[0; BLOCK_SIZE]).unwrap();
+            assert_eq!(read_newest(&disk).unwrap(), Some(label(6)));
+        }
+    }
+
+    #[test]
+    fn labels_of_which_none_is_whole_are_an_error_not_an_empty_disk() {
+        let disk = disk();
+        label(6).write(&disk).unwrap();
+        for offset in label(6).slots() {
+            disk.write_blocking(offset + 512, &[0xee; 512]).unwrap();
+        }
+        assert_eq!(read_newest(&disk).unwrap_err().kind, ErrorKind::Format);
+    }
+
+    #[test]
+    fn extents_and_slabs_beyond_the_disk_are_refused() {
+        let mut wrong = label(1);
+        wrong.catalog[0].count = 60;
+        assert_eq!(Label::decode(&wrong.encode()), Err(Invalid::Field("catalog extent")));
+        let mut wrong = label(1);
+        wrong.slabs = 63;
+        assert_eq!(Label::decode(&wrong.encode()), Err(Invalid::Field("number of slabs")));
+    }
+}

@@ -1,0 +1,52 @@
+//! The on-disk format: numbers, labels, batch descriptors and map nodes, as `docs/format.md` draws them.
+//!
+//! Pure encoding and decoding. Decoders take any bytes: what is not valid comes back as [`Invalid`].
+
+pub(crate) mod batch;
+mod bytes;
+mod ids;
+pub(crate) mod label;
+pub(crate) mod node;
+
+pub use ids::{
+    BlockAddress, DiskIndex, Epoch, LayerId, Location, PoolId, SegmentId, Seq, SlabIndex, Stream, VolumeId,
+};
+
+/// Bytes in a block: the unit of the map, of checksums and of locations.
+pub const BLOCK_SIZE: usize = 4096;
+
+/// [`BLOCK_SIZE`] for byte offsets.
+pub const BLOCK_BYTES: u64 = 4096;
+
+/// The version of the format that this build reads and writes.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// Why some bytes are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// The magic number is not there: something else, or nothing, is stored here.
+    Magic,
+    /// The checksum does not fit: damaged, or not written to its end.
+    Checksum,
+    /// Written by another version of Palisade.
+    Version(u16),
+    /// A field has a value that makes no sense.
+    Field(&'static str),
+}
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Magic => write!(f, "no magic number"),
+            Self::Checksum => write!(f, "wrong checksum"),
+            Self::Version(version) => write!(f, "format version {version}, known is {FORMAT_VERSION}"),
+            Self::Field(name) => write!(f, "impossible value of {name}"),
+        }
+    }
+}
+
+/// CRC-32C (Castagnoli) of `data`.
+#[must_use]
+pub fn crc32c(data: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(data)
+}
