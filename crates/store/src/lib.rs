@@ -3,4 +3,5 @@
 #![deny(clippy::as_conversions)]
 #![allow(dead_code, reason = "until the engine uses it")]
 
+mod catalog;
 mod format;

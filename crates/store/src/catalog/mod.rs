@@ -1,0 +1,162 @@
+//! The catalog: the small transactional facts of a pool, in an embedded database on the pool's own slabs.
+//!
+//! All of it but the facts is read once, at opening; afterwards the engine tells it what changes. Calls block
+//! their thread. A panic inside the database, which damaged pages can cause, comes back as an error.
+
+mod medium;
+mod records;
+mod tables;
+
+pub(crate) use medium::{Medium, SlabSource};
+pub(crate) use records::{
+    Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SegmentRecord, SegmentState, Slab,
+    VolumeRecord, blocks_of,
+};
+
+use crate::format::label::Label;
+use block::{BlockError, Disk, ErrorKind, Result};
+use redb::{Database, ReadableDatabase};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Memory that the database may use for pages, in bytes.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A pool's catalog, open.
+pub(crate) struct Catalog {
+    database: Database,
+    medium: Arc<Medium>,
+    name: String,
+}
+
+impl Catalog {
+    /// Makes an empty catalog on the slabs that `label` names, with `changes` in it, and then writes the label:
+    /// only with that is the disk part of a pool.
+    ///
+    /// # Errors
+    /// `NoSpace` if the slabs do not suffice and `source` has no more; the disk's errors.
+    pub(crate) fn create(
+        disk: Arc<dyn Disk>,
+        label: Label,
+        source: SlabSource,
+        changes: &Changes,
+    ) -> Result<Self> {
+        let name = disk.info().name.clone();
+        let catalog = Self::start(name, Arc::new(Medium::new(disk, label, source)))?;
+        catalog.commit(changes)?;
+        catalog.medium.update_label(|_| {})?;
+        Ok(catalog)
+    }
+
+    /// Opens the catalog that `label` names.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is damaged; the disk's errors.
+    pub(crate) fn open(disk: Arc<dyn Disk>, label: Label, source: SlabSource) -> Result<Self> {
+        let name = disk.info().name.clone();
+        let medium = Medium::open(disk, label, source).map_err(|error| failure(&name, &error))?;
+        Self::start(name, Arc::new(medium))
+    }
+
+    fn start(name: String, medium: Arc<Medium>) -> Result<Self> {
+        let storage = Shared(Arc::clone(&medium));
+        let database = guarded(&name, || {
+            redb::Builder::new()
+                .set_cache_size(CACHE_BYTES)
+                .create_with_backend(storage)
+                .map_err(redb::Error::from)
+        })?;
+        Ok(Self { database, medium, name })
+    }
+
+    /// The disk's label as it is now.
+    pub(crate) fn label(&self) -> Label {
+        self.medium.label()
+    }
+
+    /// Changes the label and writes it, durably.
+    ///
+    /// # Errors
+    /// The disk's; the label is then as before.
+    pub(crate) fn update_label(&self, change: impl FnOnce(&mut Label)) -> Result<()> {
+        self.medium.update_label(change)
+    }
+
+    /// Reads all records.
+    ///
+    /// # Errors
+    /// `Corrupt` if one cannot be understood; the disk's errors.
+    pub(crate) fn image(&self) -> Result<Image> {
+        let image = guarded(&self.name, || tables::read_image(&self.database.begin_read()?))?;
+        image.map_err(|what| BlockError::new(ErrorKind::Corrupt, &self.name, format!("catalog: {what}")))
+    }
+
+    /// Applies `changes` as one transaction; durable when it returns.
+    ///
+    /// # Errors
+    /// `NoSpace` if the catalog cannot grow; the disk's errors. After an error the transaction may or may not
+    /// have happened: callers stop relying on the catalog until it is opened again.
+    pub(crate) fn commit(&self, changes: &Changes) -> Result<()> {
+        guarded(&self.name, || {
+            let transaction = self.database.begin_write()?;
+            tables::apply(&transaction, changes)?;
+            Ok(transaction.commit()?)
+        })
+    }
+
+    /// All facts of a kind, by name.
+    ///
+    /// # Errors
+    /// `Corrupt`; the disk's errors.
+    pub(crate) fn facts(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        guarded(&self.name, || tables::facts(&self.database.begin_read()?, kind))
+    }
+}
+
+/// Runs `work` on the database and puts its errors, and its panics, into the engine's words.
+fn guarded<T>(name: &str, work: impl FnOnce() -> std::result::Result<T, redb::Error>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(redb::Error::Io(error))) => Err(failure(name, &error)),
+        Ok(Err(error)) => Err(BlockError::new(ErrorKind::Corrupt, name, format!("catalog: {error}"))),
+        Err(_) => Err(BlockError::new(ErrorKind::Corrupt, name, "catalog: its pages contradict each other")),
+    }
+}
+
+/// An error of the storage under the database. An error of the disk comes back as it was.
+fn failure(name: &str, error: &std::io::Error) -> BlockError {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<BlockError>()) {
+        return error.clone();
+    }
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull => ErrorKind::NoSpace,
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => ErrorKind::Corrupt,
+        _ => ErrorKind::Device,
+    };
+    BlockError::new(kind, name, format!("catalog: {error}"))
+}
+
+/// The medium, shared between the database and the catalog.
+#[derive(Debug)]
+struct Shared(Arc<Medium>);
+
+impl redb::StorageBackend for Shared {
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The catalog comes back as it was, grows, and says when it is damaged.
+
+use super::*;
+use crate::format::label::{SlabExtent, read_newest};
+use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream};
+use block::{BufferPool, MemoryDisk};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const SIZE: u64 = 64 << 20;
+
+fn label() -> Label {
+    Label {
+        disk_index: DiskIndex(0),
+        pool: [1; 16],
+        disk: [2; 16],
+        generation: 0,
+        size_bytes: SIZE,
+        slab_shift: 18,
+        slabs: Label::slabs_for(SIZE, 18),
+        created_unix_ms: 0,
+        pool_name: "p".to_owned(),
+        disks: 1,
+        catalog: vec![SlabExtent { first: SlabIndex(0), count: 1 }],
+    }
+}
+
+/// Gives slabs 10, 12, 14 ... so that extents do not merge, up to `limit` of them.
+fn source(limit: u32) -> SlabSource {
+    let given = AtomicU32::new(0);
+    Box::new(move || {
+        let n = given.fetch_add(1, Ordering::Relaxed);
+        (n < limit).then_some(SlabIndex(10 + 2 * n))
+    })
+}
+
+fn disk() -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new("ram", SIZE, BufferPool::default()))
+}
+
+fn changes() -> Changes {
+    let segment = SegmentRecord {
+        state: SegmentState::Open,
+        stream: Stream::Relocation,
+        replay_from: 3,
+        used_blocks: 9,
+        live_blocks: 4,
+        slabs: vec![Slab { disk: DiskIndex(0), index: SlabIndex(77) }],
+    };
+    let layer = LayerRecord {
+        parent: Some(LayerId(1)),
+        frozen: true,
+        merging: true,
+        root: Location::new(SegmentId(3), 9),
+        root_checksum: 5,
+        root_level: 2,
+        mapped_blocks: 1 << 33,
+        nodes: 12,
+        ..LayerRecord::default()
+    };
+    let range = LogRange {
+        host_first: Seq(1),
+        host_end: Seq(9),
+        relocation_first: Seq(2),
+        relocation_end: Seq(u64::MAX),
+    };
+    Changes {
+        pool: Some(PoolRecord {
+            epoch: Epoch(4),
+            next_segment: SegmentId(8),
+            clean: true,
+            ..PoolRecord::default()
+        }),
+        log_ranges: vec![(Epoch(4), Some(range))],
+        disks: vec![(DiskIndex(0), Some(DiskRecord { identity: [2; 16], size_bytes: SIZE, slabs: 248 }))],
+        segments: vec![(SegmentId(3), Some(segment))],
+        layers: vec![(LayerId(2), Some(layer))],
+        aliases: vec![(LayerId(5), Some(LayerId(2)))],
+        volumes: vec![(
+            [9; 16],
+            Some(VolumeRecord { top: LayerId(2), size_bytes: 1 << 40, thick: true, buffered: false }),
+        )],
+        facts: vec![
+            ("volume".to_owned(), "a".to_owned(), Some(b"{}".to_vec())),
+            ("volumes".to_owned(), "other kind".to_owned(), Some(vec![])),
+        ],
+    }
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    let disk = disk();
+    let catalog = Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap();
+    let image = catalog.image().unwrap();
+    assert_eq!(Some(image.pool), changes().pool);
+    assert_eq!(image.segments.get(&SegmentId(3)), changes().segments[0].1.as_ref());
+    assert_eq!(image.layers.get(&LayerId(2)), changes().layers[0].1.as_ref());
+    assert_eq!(image.volumes.get(&[9; 16]), changes().volumes[0].1.as_ref());
+    assert_eq!(catalog.facts("volume").unwrap(), [("a".to_owned(), b"{}".to_vec())]);
+    drop(catalog);
+
+    let label = read_newest(&*disk).unwrap().expect("a label");
+    let again = Catalog::open(disk, label, source(0)).unwrap();
+    assert_eq!(again.image().unwrap(), image);
+    let remove = Changes {
+        segments: vec![(SegmentId(3), None)],
+        facts: vec![("volume".to_owned(), "a".to_owned(), None)],
+        ..Changes::default()
+    };
+    again.commit(&remove).unwrap();
+    assert!(again.image().unwrap().segments.is_empty());
+    assert!(again.facts("volume").unwrap().is_empty());
+}
+
+#[test]
+fn it_grows_by_slabs_that_the_label_names() {
+    let disk = disk();
+    let catalog = Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap();
+    let before = catalog.label().catalog.len();
+    for i in 0..2000u32 {
+        let fact = ("big".to_owned(), i.to_string(), Some(vec![7; 4000]));
+        catalog.commit(&Changes { facts: vec![fact], ..Changes::default() }).unwrap();
+    }
+    assert!(catalog.label().catalog.len() > before);
+    drop(catalog);
+    let label = read_newest(&*disk).unwrap().expect("a label");
+    let again = Catalog::open(disk, label, source(0)).unwrap();
+    assert_eq!(again.facts("big").unwrap().len(), 2000);
+}
+
+#[test]
+fn without_a_free_slab_it_says_that_space_is_out() {
+    let disk = disk();
+    let Err(error) = Catalog::create(Arc::clone(&disk), label(), source(1), &changes()) else {
+        panic!("a catalog in 512 KiB")
+    };
+    assert_eq!(error.kind, ErrorKind::NoSpace);
+    assert_eq!(read_newest(&*disk).unwrap(), None, "a pool that could not be made is no pool");
+}
+
+#[test]
+fn damage_is_an_error_not_a_panic() {
+    let disk = disk();
+    drop(Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap());
+    let label = read_newest(&*disk).unwrap().expect("a label");
+    let start = label.slab_offset(label.catalog[0].first);
+    for at in (0..label.slab_bytes()).step_by(4096) {
+        let mut block = vec![0; 4096];
+        disk.read_blocking(start + at, &mut block).unwrap();
+        disk.write_blocking(start + at, &[0xa5; 4096]).unwrap();
+        let outcome =
+            Catalog::open(Arc::clone(&disk), label.clone(), source(99)).and_then(|catalog| catalog.image());
+        if let Err(error) = outcome {
+            assert_eq!(error.kind, ErrorKind::Corrupt, "block {at}: {error}");
+        }
+        disk.write_blocking(start + at, &block).unwrap();
+    }
+}
