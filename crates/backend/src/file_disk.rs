@@ -1,0 +1,176 @@
+//! A file or block device as a [`Disk`].
+
+use crate::request::{Files, Reply, Request, Work};
+use crate::{ring, uring_support};
+use block::{BlockError, BoxFuture, BufferPool, Disk, DiskInfo, ErrorKind, Persist, Result};
+use bytes::Bytes;
+use std::fmt;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Who carries requests out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring on reactor threads, threads elsewhere.
+    Uring,
+    /// Threads only.
+    Threads,
+    /// Nobody: the disk is memory.
+    Memory,
+}
+
+/// How a disk's bytes travel, for status and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoMode {
+    /// Who carries requests out.
+    pub engine: Engine,
+    /// True if they go past the page cache (`O_DIRECT`).
+    pub direct: bool,
+}
+
+impl fmt::Display for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cache = if self.direct { "direct I/O" } else { "page cache and fdatasync (no direct I/O here)" };
+        match (self.engine, uring_support()) {
+            (Engine::Memory, _) => write!(f, "memory, lost at exit"),
+            (Engine::Uring, _) => write!(f, "io_uring, {cache}"),
+            (Engine::Threads, Ok(())) => write!(f, "threads, {cache}"),
+            (Engine::Threads, Err(reason)) => write!(f, "threads ({reason}), {cache}"),
+        }
+    }
+}
+
+/// A file or block device.
+pub(crate) struct FileDisk {
+    files: Arc<Files>,
+    engine: Engine,
+    buffers: BufferPool,
+}
+
+impl FileDisk {
+    pub(crate) fn new(files: Files, engine: Engine, buffers: BufferPool) -> Self {
+        Self { files: Arc::new(files), engine, buffers }
+    }
+
+    pub(crate) fn mode(&self) -> IoMode {
+        IoMode { engine: self.engine, direct: self.files.direct.is_some() }
+    }
+
+    fn check(&self, offset: u64, len: u64) -> Result<()> {
+        let info = &self.files.info;
+        let unit = u64::from(info.alignment_bytes);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= info.size_bytes);
+        if inside && offset % unit == 0 && len % unit == 0 {
+            return Ok(());
+        }
+        let message = format!("a request for {len} bytes is not aligned or not inside the disk");
+        Err(BlockError::new(ErrorKind::Invalid, &info.name, message).at(offset))
+    }
+
+    /// Hands the request over at once, so that it is carried out whatever becomes of the future.
+    fn start(&self, work: Work, offset: u64) -> BoxFuture<'_, Result<Bytes>> {
+        let (reply, answer): (Reply, _) = oneshot::channel();
+        let to_threads = self.engine != Engine::Uring || matches!(work, Work::Discard { .. });
+        let request = Request::new(Arc::clone(&self.files), work, offset, reply);
+        let refused = if to_threads { Err(request) } else { ring::submit(request) };
+        if let Err(request) = refused {
+            request.run_on_threads();
+        }
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(self.closed())) })
+    }
+
+    fn start_checked(
+        &self,
+        checked: Result<()>,
+        work: impl FnOnce() -> Work,
+        offset: u64,
+    ) -> BoxFuture<'_, Result<Bytes>> {
+        match checked {
+            Ok(()) => self.start(work(), offset),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn closed(&self) -> BlockError {
+        BlockError::new(ErrorKind::Closed, &self.files.info.name, "the request was given up while closing")
+    }
+
+    /// The chunks as direct I/O takes them: as they are, or copied into one aligned buffer.
+    fn suitable(&self, mut data: Vec<Bytes>, persist: Persist) -> Vec<Bytes> {
+        data.retain(|chunk| !chunk.is_empty());
+        let unit = self.files.info.alignment_bytes as usize;
+        let fits = |chunk: &Bytes| chunk.len() % unit == 0 && chunk.as_ptr().addr() % unit == 0;
+        if persist == Persist::Cached || self.files.direct.is_none() || data.iter().all(fits) {
+            return data;
+        }
+        let mut whole = self.buffers.take(total_len(&data));
+        let mut filled = 0;
+        for chunk in &data {
+            whole[filled..filled + chunk.len()].copy_from_slice(chunk);
+            filled += chunk.len();
+        }
+        vec![whole.freeze()]
+    }
+
+    fn blocking_error(&self, action: &str, offset: u64, error: &std::io::Error) -> BlockError {
+        crate::errors::request_error(&self.files.info.name, action, offset, crate::errors::errno(error))
+    }
+
+    /// As [`FileDisk::check`], without alignment: the blocking calls go through the page cache.
+    fn check_inside(&self, offset: u64, len: usize) -> Result<()> {
+        let end = offset.checked_add(len as u64);
+        if end.is_some_and(|end| end <= self.files.info.size_bytes) {
+            return Ok(());
+        }
+        let message = format!("a request for {len} bytes is not inside the disk");
+        Err(BlockError::new(ErrorKind::Invalid, &self.files.info.name, message).at(offset))
+    }
+}
+
+fn total_len(data: &[Bytes]) -> usize {
+    data.iter().map(Bytes::len).sum()
+}
+
+impl Disk for FileDisk {
+    fn info(&self) -> &DiskInfo {
+        &self.files.info
+    }
+
+    fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+        self.start_checked(self.check(offset, len as u64), || Work::Read(self.buffers.take(len)), offset)
+    }
+
+    fn write(&self, offset: u64, data: Vec<Bytes>, persist: Persist) -> BoxFuture<'_, Result<()>> {
+        let checked = self.check(offset, total_len(&data) as u64);
+        let work = || Work::Write { chunks: self.suitable(data, persist), persist };
+        let written = self.start_checked(checked, work, offset);
+        Box::pin(async move { written.await.map(drop) })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        let flushed = self.start(Work::Flush, 0);
+        Box::pin(async move { flushed.await.map(drop) })
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+        let discarded = self.start_checked(self.check(offset, len), || Work::Discard { len }, offset);
+        Box::pin(async move { discarded.await.map(drop) })
+    }
+
+    fn read_blocking(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check_inside(offset, buf.len())?;
+        let read = self.files.buffered.read_exact_at(buf, offset);
+        read.map_err(|error| self.blocking_error("a read", offset, &error))
+    }
+
+    fn write_blocking(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.check_inside(offset, data.len())?;
+        let written = self.files.buffered.write_all_at(data, offset);
+        written.map_err(|error| self.blocking_error("a write", offset, &error))
+    }
+
+    fn flush_blocking(&self) -> Result<()> {
+        self.files.buffered.sync_data().map_err(|error| self.blocking_error("a flush", 0, &error))
+    }
+}
