@@ -1,7 +1,22 @@
 //! The pool engine: log-structured segments, layers, checkpoints and recovery over a disk given from outside.
+//!
+//! *Invariant:* this crate knows nothing of iSCSI, SCSI, files or sockets. Disk, clock, executor and randomness
+//! come in from outside ([`block::Disk`], [`block::Runtime`]), so that a simulation owns all of them.
+//!
+//! Start at [`Pool`]. `docs/format.md` draws every byte that is written.
 
 #![deny(clippy::as_conversions)]
-#![allow(dead_code, reason = "until the engine uses it")]
+#![allow(dead_code, unused_imports, reason = "until the engine uses it")]
 
 mod catalog;
 mod format;
+mod options;
+mod pool;
+mod volume;
+
+pub use format::VolumeId;
+pub use options::{
+    CheckReport, DiskLabel, Fact, Health, PoolOptions, PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
+};
+pub use pool::{Pool, label_of};
+pub use volume::StoreVolume;

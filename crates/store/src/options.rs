@@ -1,0 +1,169 @@
+//! What callers tell a pool, and what it tells them.
+
+use crate::format::VolumeId;
+use block::BufferPool;
+use std::time::Duration;
+
+/// How a pool is run. Only `slab_bytes` is kept on disk, from creation.
+#[derive(Clone)]
+pub struct PoolOptions {
+    /// Slab size in bytes, a power of two from 64 KiB to 1 GiB; `None` chooses by the disk's size. Used by
+    /// [`crate::Pool::create`] only.
+    pub slab_bytes: Option<u64>,
+    /// Memory for clean leaves of volume maps, in bytes.
+    pub map_cache_bytes: u64,
+    /// A checkpoint starts after this many bytes of host log.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint starts this long after the first change.
+    pub checkpoint_interval: Duration,
+    /// A checkpoint starts at this many changed map nodes (or earlier, in a small pool).
+    pub dirty_nodes_max: u64,
+    /// Tell the disk which slabs are free.
+    pub discard: bool,
+    /// Where I/O memory comes from.
+    pub buffers: BufferPool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            slab_bytes: None,
+            map_cache_bytes: 1 << 30,
+            checkpoint_log_bytes: 256 << 20,
+            checkpoint_interval: Duration::from_secs(30),
+            dirty_nodes_max: 32 << 10,
+            discard: true,
+            buffers: BufferPool::default(),
+        }
+    }
+}
+
+/// A record of the layers above, kept in the pool's catalog: kind, name, content (`None` removes it).
+pub type Fact = (String, String, Option<Vec<u8>>);
+
+/// What a new volume is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its identity, for life.
+    pub id: VolumeId,
+    /// Size in bytes, a multiple of 512.
+    pub size_bytes: u64,
+    /// Reserve space for all of it.
+    pub thick: bool,
+    /// Acknowledge writes from the kernel's page cache (`cache=buffered`).
+    pub buffered: bool,
+}
+
+/// A volume or a snapshot, as listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Its identity.
+    pub id: VolumeId,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Space for all of it is reserved.
+    pub thick: bool,
+    /// Writes are acknowledged from the kernel's page cache.
+    pub buffered: bool,
+    /// It is a snapshot: frozen, takes no writes.
+    pub snapshot: bool,
+    /// Bytes mapped in its own layer: what was written since the last snapshot of it.
+    pub mapped_bytes: u64,
+}
+
+/// What a disk's label says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskLabel {
+    /// Identity of the pool it is part of.
+    pub pool: [u8; 16],
+    /// Name of that pool.
+    pub pool_name: String,
+    /// Identity of the disk.
+    pub disk: [u8; 16],
+    /// Size in bytes when it was last looked at by the pool.
+    pub size_bytes: u64,
+    /// Time of the pool's creation, ms since 1970.
+    pub created_unix_ms: u64,
+}
+
+/// Whether a pool takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Healthy,
+    /// It does, but stored blocks were found damaged; reads of them fail.
+    Degraded(String),
+    /// It does not, for this reason; reads go on. Opening it again may help.
+    ReadOnly(String),
+}
+
+/// How many segments are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SegmentCounts {
+    /// Slabs in no segment.
+    pub free: u64,
+    /// Set aside for coming writes.
+    pub reserved: u64,
+    /// Being written.
+    pub open: u64,
+    /// Full.
+    pub sealed: u64,
+    /// Without live data, until the next checkpoint or the end of a read.
+    pub evacuated: u64,
+    /// Sealed, holding blocks whose checksum is wrong.
+    pub damaged: u64,
+}
+
+/// The state of a pool. Sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Identity.
+    pub pool: [u8; 16],
+    /// Name.
+    pub name: String,
+    /// What data and maps can fill, headroom included.
+    pub usable_bytes: u64,
+    /// Held back for collection, maps and deletion.
+    pub headroom_bytes: u64,
+    /// Live data of all volumes.
+    pub data_bytes: u64,
+    /// Map nodes.
+    pub map_bytes: u64,
+    /// Reserved for thick volumes and not yet written.
+    pub reserved_bytes: u64,
+    /// What new data may still take.
+    pub free_bytes: u64,
+    /// Slab size.
+    pub slab_bytes: u64,
+    /// Segments by state.
+    pub segments: SegmentCounts,
+    /// Bytes hosts wrote since opening.
+    pub host_bytes: u64,
+    /// Bytes written to the log for it since opening: descriptors, relocation and map nodes included.
+    pub written_bytes: u64,
+    /// When the last checkpoint ended, in the runtime's time.
+    pub last_checkpoint: Option<Duration>,
+    /// Checkpoints since opening.
+    pub checkpoints: u64,
+    /// How long recovery took at opening.
+    pub recovery: Duration,
+    /// Log batches replayed at opening.
+    pub replayed_batches: u64,
+    /// Map nodes in memory.
+    pub nodes_in_memory: u64,
+    /// Map nodes changed since the last checkpoint.
+    pub nodes_dirty: u64,
+    /// Whether it takes writes.
+    pub health: Health,
+}
+
+/// What [`crate::Pool::check`] found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckReport {
+    /// Blocks of data that maps point to.
+    pub data_blocks: u64,
+    /// Map nodes.
+    pub nodes: u64,
+    /// What does not fit together; empty for a sound pool.
+    pub problems: Vec<String>,
+}
