@@ -6,6 +6,7 @@ one line a check and, last, `N passed, N failed, N skipped`. What cannot run say
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import pathlib
@@ -28,6 +29,9 @@ LOGS = pathlib.Path(os.environ.get("PALISADE_LOGS", ROOT / "target/test-logs")) 
 LONG = os.environ.get("PALISADE_LONG", "") not in ("", "0")
 READY_SECONDS = 30
 INITIATOR = "iqn.2024-01.lab.client:suite"
+# Any initiator of this machine or of the lab's networks: for programs that choose their own name.
+ANY = "*"
+LAB_ADDRESSES = ("127.0.0.0/8", "10.77.0.0/16")
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -40,10 +44,19 @@ class Skip(Exception):
     """A check cannot run here, and why."""
 
 
+@dataclasses.dataclass
+class Tally:
+    """What a check returns that stands for many, each of which it has reported itself."""
+
+    passed: int
+    failed: int
+    skipped: int
+
+
 _checks = []
 
 
-def check(what, long=False, reason="only in the long form"):
+def check(what, long=False):
     """Declares a check. `long` ones run only with `./test --long`, and are left out, not skipped, without it."""
 
     def declare(function):
@@ -107,7 +120,7 @@ def main():
     shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    counts = {"ok": 0, "FAIL": 0, "skip": 0}
+    counts = Tally(0, 0, 0)
     with _cleanups:
         if not BINARY.exists():
             print(f"FAIL {SUITE}: there is no {BINARY}; cargo build --release makes it")
@@ -115,17 +128,16 @@ def main():
             sys.exit(1)
         for what, function in _checks:
             if not wanted or any(w in what for w in wanted):
-                counts[_run(what, function)] += 1
-    print(f"{counts['ok']} passed, {counts['FAIL']} failed, {counts['skip']} skipped", flush=True)
-    sys.exit(1 if counts["FAIL"] else 0)
+                tally = _run(what, function)
+                counts = Tally(*(getattr(counts, n) + getattr(tally, n) for n in ("passed", "failed", "skipped")))
+    print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped", flush=True)
+    sys.exit(1 if counts.failed else 0)
 
 
 def _run(what, function):
-    start, mark, why = time.monotonic(), "ok", ""
+    start, mark, why, tally = time.monotonic(), "ok", "", None
     try:
-        with contextlib.ExitStack() as stack:
-            # A check that takes an argument gets a stack whose servers end with the check.
-            function(stack) if function.__code__.co_argcount else function()
+        tally = function()
     except Skip as skip:
         mark, why = "skip", f": {skip}"
     except Failure as failure:
@@ -133,8 +145,10 @@ def _run(what, function):
     except Exception as error:  # whatever it was, the other checks still run
         traceback.print_exc(file=sys.stdout)
         mark, why = "FAIL", f": {type(error).__name__}: {error}"
+    if tally and tally.failed:
+        mark = "FAIL"
     print(f"{mark} {what} ({time.monotonic() - start:.1f} s){why}", flush=True)
-    return mark
+    return tally or Tally(mark == "ok", mark == "FAIL", mark == "skip")
 
 
 def note(text):
@@ -167,12 +181,11 @@ class CommandFailed(Failure):
         self.status, self.stdout, self.stderr = run.returncode, run.stdout, run.stderr
 
 
-def palisade(*arguments, data=None, timeout=60, env=None):
+def palisade(*arguments, data=None, timeout=60):
     """Runs `palisade ARGUMENTS` and returns what it printed; raises `CommandFailed`."""
     arguments = [str(a) for a in arguments]
-    if data is not None:
-        arguments += ["--data", str(data)]
-    run = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})})
+    env = {**os.environ, **({"PALISADE_DATA": str(data)} if data else {})}
+    run = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=timeout, env=env)
     if run.returncode != 0:
         raise CommandFailed(arguments, run)
     return run.stdout
@@ -180,8 +193,7 @@ def palisade(*arguments, data=None, timeout=60, env=None):
 
 def palisade_json(*arguments, data=None, timeout=60):
     """Runs `palisade ARGUMENTS --json` and returns the value it printed."""
-    text = palisade(*arguments, "--json", data=data, timeout=timeout)
-    return json.loads(text)
+    return json.loads(palisade(*arguments, "--json", data=data, timeout=timeout))
 
 
 def _die_with_parent():
@@ -195,7 +207,7 @@ _servers = 0
 class Server:
     """A running `palisade serve` on a data folder and a free port."""
 
-    def __init__(self, data=None, host="127.0.0.1", port=None, arguments=(), name=None, stack=None):
+    def __init__(self, data=None, host="127.0.0.1", port=None, arguments=(), name=None):
         global _servers
         _servers += 1
         self.name = name or f"server{_servers}"
@@ -204,7 +216,7 @@ class Server:
         self.arguments = [str(a) for a in arguments]
         self.log = LOGS / f"{self.name}.log"
         self.process = None
-        (stack or _cleanups).callback(self.kill)
+        _cleanups.callback(self.kill)
 
     @property
     def portal(self):
@@ -286,9 +298,10 @@ class Server:
         self.cli("volume", "create", name, size, *arguments)
         known = {h["name"] for h in self.json("host", "list")}
         for iqn in hosts:
-            host = iqn.rsplit(":", 1)[-1]
+            host = "any" if iqn == ANY else iqn.rsplit(":", 1)[-1]
             if host not in known:
-                self.cli("host", "create", host, "--iqn", iqn)
+                addresses = [word for a in LAB_ADDRESSES for word in ("--address", a)] if iqn == ANY else []
+                self.cli("host", "create", host, "--iqn", iqn, *addresses)
                 known.add(host)
             self.cli("volume", "grant", name, host)
         return self.address(name)
@@ -303,21 +316,26 @@ class Server:
         return f"iscsi://{self.portal}/{iqn}/{lun}"
 
 
-def guest(script, *arguments, id=10, options=(), seconds=300, host=None, name="guest"):
+def guest_name(id):
+    """The initiator name of the lab's guest number `id`."""
+    return f"iqn.2024-01.lab.client:guest{id}"
+
+
+def guest(script, *arguments, id=10, options=(), seconds=300, env=None):
     """Starts `tests/lab/guest` with a script of tests/lab/guest-scripts; its output goes to the suite's logs."""
     command = [LAB / "guest", "-i", str(id), "-t", str(seconds), *options]
-    if host:
-        command += ["-H", host]
-    log = open(LOGS / f"{name}{id}.log", "w")
+    log = open(LOGS / f"guest{id}-{pathlib.Path(script).stem}.log", "w")
     process = subprocess.Popen(
-        [*command, LAB / "guest-scripts" / script, *map(str, arguments)],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
+        [*map(str, command), LAB / "guest-scripts" / script, *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})},
     )
+    # Not killed with the suite but asked to end, so that it takes QEMU and its network card along.
+    _cleanups.callback(process.terminate)
     process.log = pathlib.Path(log.name)
     return process
 
 
-def guest_ended(process, seconds=None):
+def guest_ended(process, seconds=900):
     """Waits for a guest; its script must have succeeded. Returns its output."""
     status = process.wait(seconds)
     text = process.log.read_text(errors="replace")

@@ -1,0 +1,99 @@
+#!/usr/bin/python3
+"""Debian guests do a disk's whole life on volumes: discovery to fstrim, growth, two at once"""
+
+import os
+import subprocess
+import sys
+import time
+
+import iscsi
+from harness import GIB, MIB, Server, check, expect, guest, guest_ended, guest_name, main, need_guest, note, own_network, palisade, palisade_json
+
+
+def hook(action, *arguments):
+    """What a guest's `host ...` comes to, with the volume in PALISADE_VOLUME and the data folder in PALISADE_DATA."""
+    volume = os.environ["PALISADE_VOLUME"]
+    if action == "used":
+        print(palisade_json("volume", "show", volume)["used_bytes"])
+    elif action == "resize":
+        palisade("volume", "resize", volume, arguments[0])
+    else:
+        sys.exit(f"no such action: {action}")
+
+
+if sys.argv[1:2] == ["hook"]:
+    hook(*sys.argv[2:])
+    sys.exit(0)
+
+own_network(1)
+server = Server(host="10.77.0.1", port=3260)
+HOOK = ["-H", f"{sys.executable} {os.path.abspath(__file__)} hook"]
+
+
+def on_volume(name, size, script, *arguments, id=10, options=(), seconds=420):
+    """Starts a guest's script on a new volume; the script's first arguments are portal, IQN and LUN."""
+    need_guest()
+    if not server.alive():
+        server.start()
+        server.pool(size="8GiB")
+    iqn, lun = server.volume(name, size, *options, hosts=(guest_name(id),))
+    env = {"PALISADE_VOLUME": name, "PALISADE_DATA": str(server.data)}
+    return guest(script, "10.77.0.1", iqn, lun, *arguments, id=id, options=HOOK, seconds=seconds, env=env)
+
+
+@check("ext4 and XFS on a volume found by discovery are whole after logout and login")
+def file_systems():
+    guest_ended(on_volume("fs", "1GiB", "fs-verify.sh"))
+
+
+@check("a gigabyte on two partitions is whole after a remount, and fstrim gives its space back")
+def gigabyte():
+    text = guest_ended(on_volume("gigabyte", "3GiB", "gigabyte.sh", 1024, seconds=900))
+    for line in text.splitlines():
+        if "used" in line or "written in" in line or "checked in" in line:
+            note(line.strip())
+
+
+@check("discard, UNMAP and WRITE SAME do what Linux expects of a thin disk")
+def discard():
+    text = guest_ended(on_volume("discard", "256MiB", "discard.sh"))
+    expect("provisioning_mode:unmap" in text, lambda: f"Linux chose another way to discard:\n{text[:1500]}")
+
+
+@check("a mounted file system grows with its volume")
+def grow():
+    text = guest_ended(on_volume("grow", "128MiB", "resize.sh", 256 * MIB))
+    expect("announced the change" in text, "the guest was not told by a unit attention")
+
+
+@check("a volume with blocks of 4096 bytes holds file systems too")
+def large_blocks():
+    guest_ended(on_volume("large", "1GiB", "fs-verify.sh", options=("--block-size", "4096")))
+
+
+@check("two guests work on two volumes at once, each seeing only its own")
+def two_guests():
+    first = on_volume("first", "1GiB", "fs-verify.sh", id=11)
+    second = on_volume("second", "1GiB", "fs-verify.sh", id=12)
+    texts = [guest_ended(first), guest_ended(second)]
+    own, other = server.address("first")[0], server.address("second")[0]
+    expect(own in texts[0] and other not in texts[0], "the first guest saw what is not its own")
+    expect(other in texts[1] and own not in texts[1], "the second guest saw what is not its own")
+
+
+@check("a host without a grant sees nothing and is refused")
+def no_grant():
+    iqn, _ = server.address("fs")
+    stranger = iscsi.Session("10.77.0.1", 3260, guest_name(99))
+    expect(stranger.send_targets() == [], "a stranger was told of targets")
+    stranger.logout()
+    try:
+        iscsi.Session("10.77.0.1", 3260, guest_name(99), iqn)
+    except iscsi.LoginFailed as error:
+        expect(error.status >> 8 == 2, f"refused with {error}, which is not the initiator's class of error")
+    else:
+        expect(False, "a stranger got in")
+
+
+if __name__ == "__main__":
+    main()
