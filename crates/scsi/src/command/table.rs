@@ -40,8 +40,7 @@ pub static COMMANDS: &[Command] = &[
         .bits(1, 0x01)
         .bits(4, 0x04 | 0x01)
         .conflicts(Conflict::AnyUnlessSet { byte: 4, mask: 0x01 })
-        .seconds(10, 60)
-        .always(),
+        .seconds(10, 60),
     Command::new(0x1e, 6, "PREVENT ALLOW MEDIUM REMOVAL", Operation::PreventAllowMediumRemoval)
         .bits(4, 0x01)
         .conflicts(Conflict::AnyIfSet { byte: 4, mask: 0x01 }),

@@ -2,22 +2,37 @@
 
 pub mod absent;
 mod attention;
+mod block_status;
+mod block_transfer;
+mod capacity;
+mod compare_and_write;
 mod config;
+mod dispatch;
+mod finish;
+mod inquiry;
+mod mode;
 mod nexus;
+mod parameters;
+mod range;
 mod report_luns;
+mod report_opcodes;
+mod start_stop;
+mod unmap;
+mod vital_product_data;
+mod write_same;
 
 use bytes::Bytes;
 
-use crate::cdb::Cdb;
-use crate::command::{self, Attention, Command, Lookup, Operation};
 use crate::completion::Completion;
-use crate::media::{MediaCommand, MediaOutcome};
+use crate::media::{Durability, MediaCommand};
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
 use config::check_capacity;
+use mode::ModeState;
 use nexus::Nexuses;
 
 pub use attention::UnitAttention;
 pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, TaskManagement};
+pub use finish::Pending;
 pub use nexus::{NexusId, NexusInfo, TargetPort};
 pub use report_luns::ReportLuns;
 
@@ -55,19 +70,28 @@ pub enum Availability {
     ManualInterventionRequired,
 }
 
-/// A command that waits for the volume.
-#[derive(Debug)]
-#[must_use = "every command has to be finished"]
-pub struct Pending {}
+impl Availability {
+    fn check(self) -> Result<(), Sense> {
+        let additional = match self {
+            Self::Ready => return Ok(()),
+            Self::BecomingReady => AdditionalSense::BECOMING_READY,
+            Self::ManualInterventionRequired => AdditionalSense::MANUAL_INTERVENTION_REQUIRED,
+        };
+        Err(Sense::new(SenseKey::NotReady, additional))
+    }
+}
 
 /// The device server of one volume. See the crate's page.
 ///
 /// One value serves all nexuses; the caller serializes access. No method blocks or does I/O, so a short
-/// lock will do.
+/// lock will do. Commands come in through [`LogicalUnit::execute`] and end in [`LogicalUnit::finish`].
 #[derive(Debug)]
 pub struct LogicalUnit {
     config: LogicalUnitConfig,
     blocks: u64,
+    read_only: bool,
+    availability: Availability,
+    mode: ModeState,
     nexuses: Nexuses,
 }
 
@@ -75,8 +99,14 @@ impl LogicalUnit {
     /// A unit without nexuses.
     pub fn new(config: LogicalUnitConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let blocks = config.blocks;
-        Ok(Self { config, blocks, nexuses: Nexuses::default() })
+        Ok(Self {
+            blocks: config.blocks,
+            read_only: config.read_only,
+            availability: Availability::Ready,
+            mode: ModeState::default_of(&config),
+            nexuses: Nexuses::default(),
+            config,
+        })
     }
 
     /// Logical block size.
@@ -105,9 +135,13 @@ impl LogicalUnit {
         self.nexuses.remove(id)
     }
 
-    /// Changes whether a nexus may write. It is told that mode parameters changed. Unknown: no effect.
+    /// Changes whether a nexus may write. It is told that mode parameters changed, unless nothing did.
     pub fn set_nexus_read_only(&mut self, id: NexusId, read_only: bool) {
-        let _ = (id, read_only);
+        let Some(nexus) = self.nexuses.get_mut(id) else { return };
+        if nexus.info.read_only != read_only {
+            nexus.info.read_only = read_only;
+            nexus.attentions.raise(UnitAttention::ModeParametersChanged);
+        }
     }
 
     /// Makes `attention` pending for one nexus, if it is known.
@@ -134,30 +168,32 @@ impl LogicalUnit {
 
     /// Write-protects the volume for everyone, or lifts that. Every nexus is told, unless nothing changed.
     pub fn set_read_only(&mut self, read_only: bool) {
-        let _ = read_only;
+        if self.read_only != read_only {
+            self.read_only = read_only;
+            self.raise_all(UnitAttention::ModeParametersChanged, None);
+        }
     }
 
-    /// Takes the volume off line or back.
+    /// Takes the volume off line or back. While it is away, commands for the medium end with NOT READY.
     pub fn set_availability(&mut self, availability: Availability) {
-        let _ = availability;
+        self.availability = availability;
     }
 
-    /// A logical unit or target reset: mode parameters return to their defaults and every nexus is told.
-    /// The caller aborts the commands in flight.
+    /// A logical unit or target reset (SAM-5 6.3.3): mode parameters return to their defaults and every
+    /// nexus is told. The caller aborts the commands in flight.
     pub fn reset(&mut self) {
+        self.mode = ModeState::default_of(&self.config);
         self.raise_all(UnitAttention::BusDeviceReset, None);
     }
 
-    /// Decodes and starts a command.
-    pub fn execute(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Step {
-        let _ = (nexus, cdb, data_out);
-        Step::Done(Completion::busy())
+    /// How sense data is laid out now.
+    fn sense_format(&self) -> SenseFormat {
+        if self.mode.descriptor_sense { SenseFormat::Descriptor } else { SenseFormat::Fixed }
     }
 
-    /// Ends a command with the volume's answer.
-    pub fn finish(&mut self, pending: Pending, outcome: MediaOutcome) -> Completion {
-        let _ = (pending, outcome);
-        Completion::busy()
+    /// What a write may be acknowledged at.
+    fn durability(&self, fua: bool) -> Durability {
+        if fua || !self.mode.write_cache { Durability::Stable } else { Durability::Cached }
     }
 }
 

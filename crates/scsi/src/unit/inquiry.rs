@@ -1,0 +1,48 @@
+//! INQUIRY (SPC-4 6.4), standard data.
+
+use bytes::Bytes;
+
+use super::dispatch::Task;
+use super::{LogicalUnit, cut};
+use crate::completion::Completion;
+use crate::sense::Sense;
+
+/// Bytes of standard INQUIRY data: up to and with the version descriptors and what is reserved behind.
+const LEN: usize = 96;
+/// SAM-5, iSCSI, SPC-4 and SBC-3, no version claimed (SPC-4 table 144).
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x04c0];
+
+impl LogicalUnit {
+    pub(super) fn inquiry(&self, task: &Task<'_>) -> Result<Completion, Sense> {
+        let page = task.cdb.byte(2);
+        let data = match (task.cdb.bit(1, 0x01), page) {
+            (true, page) => self.vital_product_data(page, task.nexus).ok_or(Sense::invalid_cdb_byte(2))?,
+            (false, 0) => self.standard_inquiry(),
+            (false, _) => return Err(Sense::invalid_cdb_byte(2)),
+        };
+        Ok(cut(Bytes::from(data), task.length()))
+    }
+
+    /// A connected, not removable disk of SPC-4 (06h) with hierarchical LUNs (HISUP), response data format 2
+    /// and command queuing (CMDQUE). No ALUA, no protection information, no third-party copy.
+    fn standard_inquiry(&self) -> Vec<u8> {
+        const HISUP_FORMAT_2: u8 = 0x12;
+        const CMDQUE: u8 = 0x02;
+        const ADDITIONAL_LEN: u8 = 91;
+        let identity = &self.config.identity;
+        let mut data = Vec::with_capacity(LEN);
+        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, 0, 0, CMDQUE]);
+        push_padded(&mut data, &identity.vendor, 8);
+        push_padded(&mut data, &identity.product, 16);
+        push_padded(&mut data, &identity.revision, 4);
+        data.resize(58, 0);
+        VERSION_DESCRIPTORS.iter().for_each(|version| data.extend_from_slice(&version.to_be_bytes()));
+        data.resize(LEN, 0);
+        data
+    }
+}
+
+/// Left-aligned ASCII, filled with spaces (SPC-4 4.3.1).
+pub(super) fn push_padded(data: &mut Vec<u8>, text: &str, len: usize) {
+    data.extend(text.bytes().chain(std::iter::repeat(b' ')).take(len));
+}
