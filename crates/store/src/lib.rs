@@ -10,8 +10,10 @@
 
 mod catalog;
 mod format;
+mod map;
 mod options;
 mod pool;
+mod sync;
 mod volume;
 
 pub use format::VolumeId;
