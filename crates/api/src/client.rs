@@ -116,12 +116,12 @@ impl Client {
         self.send(Method::POST, &format!("/pools/{}/extend", segment(pool)), Some(request)).await
     }
 
-    /// Deletes an empty pool.
+    /// Deletes an empty pool; with `force`, forgets an offline one that has volumes.
     ///
     /// # Errors
     /// See [`Client::status`]; `in-use` while it has volumes.
-    pub async fn delete_pool(&self, pool: &str) -> Result<Change<Pool>, ClientError> {
-        self.send(Method::DELETE, &format!("/pools/{}", segment(pool)), None::<&()>).await
+    pub async fn delete_pool(&self, pool: &str, force: bool) -> Result<Change<Pool>, ClientError> {
+        self.send(Method::DELETE, &format!("/pools/{}?force={force}", segment(pool)), None::<&()>).await
     }
 
     /// All volumes.
@@ -169,7 +169,7 @@ impl Client {
         self.send(Method::DELETE, &path, None::<&()>).await
     }
 
-    /// Lets a host use a volume; with `force`, less than before also while it uses it.
+    /// Lets a host use a volume. Where it could write before and now may only read, its sessions end.
     ///
     /// # Errors
     /// See [`Client::status`].
@@ -178,18 +178,21 @@ impl Client {
         volume: &str,
         host: &str,
         request: GrantRequest,
-        force: bool,
     ) -> Result<Change<Volume>, ClientError> {
-        let path = format!("/volumes/{}/grants/{}?force={force}", segment(volume), segment(host));
-        self.send(Method::PUT, &path, Some(&request)).await
+        self.send(
+            Method::PUT,
+            &format!("/volumes/{}/grants/{}", segment(volume), segment(host)),
+            Some(&request),
+        )
+        .await
     }
 
-    /// Takes a volume away from a host; with `force` also while the host uses it.
+    /// Takes a volume away from a host, whose sessions on it end.
     ///
     /// # Errors
-    /// See [`Client::status`]; `in-use` while the host uses it.
-    pub async fn revoke(&self, volume: &str, host: &str, force: bool) -> Result<Change<Volume>, ClientError> {
-        let path = format!("/volumes/{}/grants/{}?force={force}", segment(volume), segment(host));
+    /// See [`Client::status`].
+    pub async fn revoke(&self, volume: &str, host: &str) -> Result<Change<Volume>, ClientError> {
+        let path = format!("/volumes/{}/grants/{}", segment(volume), segment(host));
         self.send(Method::DELETE, &path, None::<&()>).await
     }
 
@@ -297,13 +300,11 @@ impl Client {
             self.answer(response).await
         };
         tokio::pin!(exchange, connection);
-        loop {
-            tokio::select! {
-                answer = &mut exchange => return answer,
-                ended = &mut connection => {
-                    ended.map_err(|error| self.lost(&error.to_string()))?;
-                    return exchange.await;
-                }
+        tokio::select! {
+            answer = &mut exchange => answer,
+            ended = &mut connection => {
+                ended.map_err(|error| self.lost(&error.to_string()))?;
+                exchange.await
             }
         }
     }

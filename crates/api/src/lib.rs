@@ -7,13 +7,11 @@
 mod client;
 mod document;
 mod error;
-mod size;
 mod types;
 
 pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
-pub use size::{ByteSize, SizeError};
 pub use types::{
     CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
     HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateVolume, Volume,

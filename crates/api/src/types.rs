@@ -23,6 +23,7 @@ pub struct Change<T> {
     /// What was done.
     pub outcome: Outcome,
     /// The object as it is now, or as it was before it was deleted.
+    #[serde(flatten)]
     pub item: T,
 }
 

@@ -1,1 +1,58 @@
-//! The model of the group: pools, volumes, hosts and access.
+//! The group's model: pools, volumes, hosts, and who may see what.
+//!
+//! *Invariant:* this crate decides and remembers; it opens no disk and no socket. Pools come through
+//! [`PoolEngine`], targets through [`Frontend`], time and threads through [`block::Runtime`]. So it runs the same
+//! over the real engine and over the simulated one in [`simulated`].
+
+mod access;
+mod engine;
+mod error;
+mod file;
+mod frontend;
+mod group;
+mod hosts;
+mod identity;
+mod names;
+mod network;
+mod pools;
+mod records;
+pub mod simulated;
+mod state;
+mod volumes;
+
+pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
+pub use engine::{DiskFacts, Engine, FactChange, PoolEngine, PoolUsage, VolumeSpec};
+pub use error::{Error, ErrorKind, Result};
+pub use file::GroupFile;
+pub use frontend::{Frontend, SessionFacts, SessionId};
+pub use group::{Group, GroupConfig};
+pub use hosts::NewHost;
+pub use identity::{HostId, Naa, PoolId, VolumeId};
+pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
+pub use network::Network;
+pub use pools::NewPool;
+pub use records::{Cache, Grant, GroupRecord, HostRecord, PoolRecord, VolumeRecord};
+pub use state::{PoolView, State, VolumeView};
+pub use volumes::{NewVolume, VolumeUpdate};
+
+/// How a request that may find its work already done has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object is new.
+    Created,
+    /// The object was changed.
+    Changed,
+    /// The object was already as asked for.
+    Unchanged,
+    /// The object is gone.
+    Deleted,
+}
+
+/// Whether an operation goes on although the object is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse what is in use.
+    No,
+    /// End the use, then go on.
+    Yes,
+}

@@ -1,0 +1,121 @@
+//! What the model asks of a pool engine.
+
+use crate::{Cache, PoolId, Result, VolumeId};
+use block::{BoxFuture, Media, Volume};
+use std::sync::Arc;
+
+/// What is known of a pool's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFacts {
+    /// Where it is, without a size.
+    pub path: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// What its bytes are on.
+    pub media: Media,
+}
+
+/// A pool's space, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Space for volumes' data.
+    pub size_bytes: u64,
+    /// Of it holding data that volumes refer to.
+    pub used_bytes: u64,
+    /// What can still be written.
+    pub free_bytes: u64,
+}
+
+/// What a pool needs to know of a new volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Reserve all its space.
+    pub thick: bool,
+    /// When writes are acknowledged.
+    pub cache: Cache,
+}
+
+/// A record that the pool keeps for the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FactChange {
+    /// Kind of record.
+    pub kind: &'static str,
+    /// Its name among those of the kind.
+    pub name: String,
+    /// Its new content; none removes it.
+    pub content: Option<Vec<u8>>,
+}
+
+/// Makes and opens pools.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes a pool of the disks, given as `PATH`, `PATH:SIZE` or `ram:SIZE`.
+    ///
+    /// # Errors
+    /// `InUse` for a disk that is in a pool or used otherwise; `NoSpace`, `Invalid` for one too small; `Device`.
+    fn create_pool(&self, name: String, disks: Vec<String>) -> BoxFuture<'_, Result<Arc<dyn PoolEngine>>>;
+
+    /// Opens a pool on its disks, given as paths.
+    ///
+    /// # Errors
+    /// `NotFound` or `Device` for missing disks; `Format` for disks of another pool; `Corrupt`.
+    fn open_pool(&self, id: PoolId, disks: Vec<String>) -> BoxFuture<'_, Result<Arc<dyn PoolEngine>>>;
+}
+
+/// An open pool. What is said to be done is done durably when the future is ready.
+pub trait PoolEngine: Send + Sync + 'static {
+    /// Its identity, which is on its disks.
+    fn id(&self) -> PoolId;
+
+    /// Its disks.
+    fn disks(&self) -> Vec<DiskFacts>;
+
+    /// Its space.
+    fn usage(&self) -> PoolUsage;
+
+    /// What an administrator should know of its state, if it is not well.
+    fn warning(&self) -> Option<String>;
+
+    /// The volumes that are there.
+    fn volumes(&self) -> Vec<VolumeId>;
+
+    /// Every record kept for the model under a kind: (name, content).
+    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<(String, Vec<u8>)>>>;
+
+    /// Keeps or forgets a record.
+    fn put_fact(&self, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes a volume and keeps the record: both or none.
+    ///
+    /// # Errors
+    /// `NoSpace` for a thick one that does not fit.
+    fn create_volume(&self, id: VolumeId, spec: VolumeSpec, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Opens a volume; opening it again gives the same one.
+    fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>>;
+
+    /// Space that a volume's data takes, in bytes.
+    fn volume_used_bytes(&self, id: VolumeId) -> u64;
+
+    /// Grows a volume and changes the record: both or none.
+    ///
+    /// # Errors
+    /// `NoSpace` for a thick one that does not fit.
+    fn grow_volume(&self, id: VolumeId, size_bytes: u64, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Deletes a volume and the record: both or none. The space comes back by and by.
+    fn delete_volume(&self, id: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Takes into use that a disk has grown, or grows it first: `PATH` or `PATH:NEWSIZE`.
+    ///
+    /// # Errors
+    /// `NotFound` if the pool has no such disk; `Invalid` if that is less than it has.
+    fn extend(&self, disk: String) -> BoxFuture<'_, Result<()>>;
+
+    /// Writes everything down and lets go of the disks.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Closes it and makes its disks nobody's.
+    fn destroy(&self) -> BoxFuture<'_, Result<()>>;
+}

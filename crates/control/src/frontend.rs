@@ -1,0 +1,58 @@
+//! What the model asks of the iSCSI side.
+
+use crate::{HostId, Result, VolumeId, VolumeRecord};
+use block::{BoxFuture, Volume};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Number of a session, unique while the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// What is known of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Its number.
+    pub id: SessionId,
+    /// Initiator name, as sent.
+    pub initiator: String,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Local address it came to.
+    pub portal: SocketAddr,
+    /// Volume it uses; none for discovery.
+    pub volume: Option<VolumeId>,
+    /// Host it was let in as.
+    pub host: Option<HostId>,
+    /// It may only read.
+    pub read_only: bool,
+    /// When it logged in, in ms since 1970.
+    pub since_unix_ms: u64,
+    /// Commands done.
+    pub commands: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+/// The iSCSI targets.
+pub trait Frontend: Send + Sync + 'static {
+    /// Makes a volume ready for logins.
+    ///
+    /// # Errors
+    /// `Internal` if the volume's record makes no logical unit.
+    fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>) -> Result<()>;
+
+    /// Ends the sessions of a volume; when ready, no command of theirs is running any more.
+    fn withdraw(&self, id: VolumeId) -> BoxFuture<'_, ()>;
+
+    /// Tells hosts that a volume has grown.
+    fn grown(&self, id: VolumeId, size_bytes: u64);
+
+    /// All sessions.
+    fn sessions(&self) -> Vec<SessionFacts>;
+
+    /// Ends these sessions; when ready, no command of theirs is running any more.
+    fn end_sessions(&self, ids: Vec<SessionId>) -> BoxFuture<'_, ()>;
+}

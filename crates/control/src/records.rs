@@ -1,0 +1,95 @@
+//! What is remembered of each object, as JSON: of the group, its pools and hosts in the group's file, of a volume in
+//! its pool. Fields are only ever added, with a default.
+
+use crate::{HostId, Initiator, InitiatorName, Naa, Name, Network, PoolId, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// The group itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Version of all records in the file: 1.
+    pub version: u32,
+    /// Identity, a UUID.
+    pub id: String,
+    /// Name.
+    pub name: Name,
+}
+
+/// A pool that the group knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// Identity.
+    pub id: PoolId,
+    /// Name.
+    pub name: Name,
+    /// Where its disks are: paths, without sizes.
+    pub disks: Vec<String>,
+    /// The pool is in memory, and gone with the process.
+    pub volatile: bool,
+    /// When it was created, in ms since 1970.
+    pub created_unix_ms: u64,
+}
+
+/// When writes are acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cache {
+    /// On stable storage.
+    #[default]
+    Durable,
+    /// In the kernel's page cache.
+    Buffered,
+}
+
+/// A host that may use a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The host.
+    pub host: HostId,
+    /// It may only read.
+    pub read_only: bool,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// Identity.
+    pub id: VolumeId,
+    /// Name; may change.
+    pub name: Name,
+    /// Pool that holds it.
+    pub pool: PoolId,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical block size in bytes: 512 or 4096.
+    pub block_size: u32,
+    /// All its space is reserved.
+    pub thick: bool,
+    /// When writes are acknowledged.
+    pub cache: Cache,
+    /// Target name; for life.
+    pub iqn: InitiatorName,
+    /// NAA identifier; for life.
+    pub naa: Naa,
+    /// Unit serial number; for life.
+    pub serial: String,
+    /// Who may use it.
+    pub grants: Vec<Grant>,
+    /// When it was created, in ms since 1970.
+    pub created_unix_ms: u64,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Identity.
+    pub id: HostId,
+    /// Name.
+    pub name: Name,
+    /// Its initiator names.
+    pub initiators: Vec<Initiator>,
+    /// Where its sessions come from; empty for anywhere.
+    pub addresses: Vec<Network>,
+    /// When it was created, in ms since 1970.
+    pub created_unix_ms: u64,
+}

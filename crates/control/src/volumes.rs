@@ -1,0 +1,369 @@
+//! Changes to volumes: making, growing, renaming, granting, deleting.
+
+use crate::file::FileChange;
+use crate::pools::VOLUME_FACT;
+use crate::{
+    Cache, Error, ErrorKind, FactChange, Force, Grant, Group, IQN_PREFIX, InitiatorName, Naa, Name, Outcome,
+    PoolEngine, Result, SessionFacts, State, VolumeId, VolumeRecord, VolumeSpec, VolumeView,
+};
+use std::sync::Arc;
+
+/// Sizes are multiples of the block in which pools keep data.
+const SIZE_UNIT_BYTES: u64 = 4096;
+/// Smallest and largest volume.
+const SIZE_BYTES_MIN: u64 = 1 << 20;
+const SIZE_BYTES_MAX: u64 = 1 << 50;
+/// Most volumes in a group and grants on a volume.
+const VOLUMES_MAX: usize = 16_384;
+const GRANTS_MAX: usize = 1_024;
+
+/// A volume to be made.
+#[derive(Debug, Clone)]
+pub struct NewVolume {
+    /// Name.
+    pub name: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Pool, by name or identity; none if there is only one.
+    pub pool: Option<String>,
+    /// Logical block size in bytes.
+    pub block_size: u32,
+    /// Reserve all its space.
+    pub thick: bool,
+    /// When writes are acknowledged.
+    pub cache: Cache,
+}
+
+/// What is to change about a volume.
+#[derive(Debug, Clone, Default)]
+pub struct VolumeUpdate {
+    /// New name.
+    pub name: Option<String>,
+    /// New size in bytes.
+    pub size_bytes: Option<u64>,
+}
+
+fn check_size(object: &str, size_bytes: u64) -> Result<()> {
+    if !(SIZE_BYTES_MIN..=SIZE_BYTES_MAX).contains(&size_bytes) {
+        return Err(Error::invalid(object, "a volume's size is from 1 MiB to 1 PiB"));
+    }
+    if size_bytes % SIZE_UNIT_BYTES != 0 {
+        return Err(Error::invalid(
+            object,
+            format!("a volume's size is a multiple of {SIZE_UNIT_BYTES} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// Who uses it, for a message: `iqn.a from 192.0.2.1, iqn.b from 192.0.2.2 and 3 more`.
+fn users(sessions: &[SessionFacts]) -> String {
+    let shown: Vec<_> = sessions
+        .iter()
+        .take(2)
+        .map(|session| format!("{} from {}", session.initiator, session.source.ip()))
+        .collect();
+    match sessions.len() {
+        0..=2 => shown.join(" and "),
+        all => format!("{} and {} more", shown.join(", "), all - 2),
+    }
+}
+
+fn in_use(object: String, sessions: &[SessionFacts]) -> Error {
+    let message = format!(
+        "it is in use by {}; log out there first, or use --force to end the sessions",
+        users(sessions)
+    );
+    Error::new(ErrorKind::InUse, object, message)
+}
+
+/// The target name of a new volume: after its name, or if a volume that was renamed has that, with a part of its
+/// identity behind.
+fn new_iqn(state: &State, name: &Name, id: VolumeId) -> Result<InitiatorName> {
+    let taken = |iqn: &InitiatorName| state.volume_records().any(|record| record.iqn == *iqn);
+    let plain = InitiatorName::parse(&format!("{IQN_PREFIX}{}", name.iqn_part()))?;
+    if !taken(&plain) {
+        return Ok(plain);
+    }
+    InitiatorName::parse(&format!("{plain}-{id}"))
+}
+
+impl Group {
+    /// Makes a volume. Asking for one that is there, with the same properties, is no error.
+    ///
+    /// # Errors
+    /// `Invalid`; `NotFound` or `Offline` for the pool; `Exists` for the name; `NoSpace`.
+    pub async fn create_volume(&self, new: NewVolume) -> Result<(Outcome, VolumeView)> {
+        let name = Name::parse(&new.name)?;
+        let object = format!("volume {name}");
+        check_size(&object, new.size_bytes)?;
+        if ![512, 4096].contains(&new.block_size) {
+            return Err(Error::invalid(object, "the block size is 512 or 4096 bytes"));
+        }
+        let _change = self.changes.lock().await;
+        let pool = self.pool_for(new.pool.as_deref(), &object)?;
+        if let Ok(there) = self.volume(name.as_str()) {
+            return same_volume(&new, there, &object, &pool);
+        }
+        let engine = self.state.read().find_pool(&pool)?.open()?;
+        let record = self.new_record(name, &new, &pool)?;
+        let view = self.make_volume(record, engine).await?;
+        tracing::info!(volume = %view.record.name, iqn = %view.record.iqn, pool = %view.pool, "volume created");
+        Ok((Outcome::Created, view))
+    }
+
+    /// The pool that is meant: the one named, or the only one.
+    fn pool_for(&self, pool: Option<&str>, object: &str) -> Result<String> {
+        if let Some(pool) = pool {
+            return Ok(self.pool(pool)?.record.id.to_string());
+        }
+        let message = match self.pools().as_slice() {
+            [only] => return Ok(only.record.id.to_string()),
+            [] => "there is no pool yet; make one with `palisade pool create NAME --disk PATH`".to_owned(),
+            several => {
+                let names: Vec<_> = several.iter().map(|pool| pool.record.name.as_str()).collect();
+                format!("say in which pool with --pool; there are {}", names.join(", "))
+            }
+        };
+        Err(Error::invalid(object, message))
+    }
+
+    fn new_record(&self, name: Name, new: &NewVolume, pool: &str) -> Result<VolumeRecord> {
+        let state = self.state.read();
+        if state.volumes.len() >= VOLUMES_MAX {
+            return Err(Error::invalid(
+                format!("volume {name}"),
+                format!("a group has at most {VOLUMES_MAX} volumes"),
+            ));
+        }
+        let id = VolumeId::from_random(self.runtime.random_id());
+        Ok(VolumeRecord {
+            id,
+            iqn: new_iqn(&state, &name, id)?,
+            name,
+            pool: state.find_pool(pool)?.record.id,
+            size_bytes: new.size_bytes,
+            block_size: new.block_size,
+            thick: new.thick,
+            cache: new.cache,
+            naa: Naa::of(id),
+            serial: Naa::of(id).serial(),
+            grants: Vec::new(),
+            created_unix_ms: self.runtime.unix_time_ms(),
+        })
+    }
+
+    async fn make_volume(&self, record: VolumeRecord, engine: Arc<dyn PoolEngine>) -> Result<VolumeView> {
+        let spec = VolumeSpec { size_bytes: record.size_bytes, thick: record.thick, cache: record.cache };
+        let made = engine.create_volume(record.id, spec, fact(&record)?).await;
+        made.map_err(|error| Error { object: format!("volume {}", record.name), ..error })?;
+        self.mirror(&record).await?;
+        let entry = self.serve_volume(record, &engine).await;
+        let mut state = self.state.write();
+        let view = state.volume_view(&entry);
+        state.volumes.insert(entry.record.id, entry);
+        Ok(view)
+    }
+
+    /// Grows or renames a volume.
+    ///
+    /// # Errors
+    /// `NotFound`, `Offline`; `Invalid` for a smaller size; `Exists` for the name; `NoSpace`.
+    pub async fn update_volume(&self, volume: &str, update: VolumeUpdate) -> Result<(Outcome, VolumeView)> {
+        let _change = self.changes.lock().await;
+        let former = self.volume(volume)?.record;
+        let object = format!("volume {}", former.name);
+        let mut record = former.clone();
+        if let Some(name) = update.name {
+            record.name = self.free_name(Name::parse(&name)?, former.id)?;
+        }
+        if let Some(size_bytes) = update.size_bytes {
+            check_size(&object, size_bytes)?;
+            if size_bytes < former.size_bytes {
+                let message = format!(
+                    "it has {}, and volumes only grow: what hosts have behind the new end would be lost",
+                    block::format_size(former.size_bytes)
+                );
+                return Err(Error::invalid(object, message));
+            }
+            record.size_bytes = size_bytes;
+        }
+        let same_name = record.name.as_str() == former.name.as_str();
+        if record.size_bytes == former.size_bytes && same_name {
+            return Ok((Outcome::Unchanged, self.volume(volume)?));
+        }
+        self.change_volume(&former, record).await
+    }
+
+    async fn change_volume(
+        &self,
+        former: &VolumeRecord,
+        record: VolumeRecord,
+    ) -> Result<(Outcome, VolumeView)> {
+        let engine = self.state.read().engine_of(former)?;
+        let grows = record.size_bytes > former.size_bytes;
+        if grows {
+            engine.grow_volume(record.id, record.size_bytes, fact(&record)?).await?;
+        } else {
+            engine.put_fact(fact(&record)?).await?;
+        }
+        self.keep(&record).await?;
+        if grows {
+            self.frontend.grown(record.id, record.size_bytes);
+        }
+        tracing::info!(volume = %record.name, former = %former.name, size_bytes = record.size_bytes, "volume changed");
+        Ok((Outcome::Changed, self.volume(&record.id.to_string())?))
+    }
+
+    fn free_name(&self, name: Name, own: VolumeId) -> Result<Name> {
+        let taken = self.state.read().volume_records().any(|record| record.name == name && record.id != own);
+        match taken {
+            true => {
+                let message = "a volume of this name is there already; choose another";
+                Err(Error::new(ErrorKind::Exists, format!("volume {name}"), message))
+            }
+            false => Ok(name),
+        }
+    }
+
+    /// Lets a host use a volume. Where it could write before and now may only read, its sessions end.
+    ///
+    /// # Errors
+    /// `NotFound`, `Offline`.
+    pub async fn grant(&self, volume: &str, host: &str, read_only: bool) -> Result<(Outcome, VolumeView)> {
+        let _change = self.changes.lock().await;
+        let mut record = self.volume(volume)?.record;
+        let host = self.state.read().find_host(host)?.clone();
+        let grant = Grant { host: host.id, read_only };
+        match record.grants.iter().position(|former| former.host == host.id) {
+            Some(at) if record.grants.get(at) == Some(&grant) => {
+                return Ok((Outcome::Unchanged, self.volume(volume)?));
+            }
+            Some(at) => drop(record.grants.remove(at)),
+            None if record.grants.len() >= GRANTS_MAX => {
+                let message = format!("a volume is granted to at most {GRANTS_MAX} hosts");
+                return Err(Error::invalid(format!("volume {}", record.name), message));
+            }
+            None => {}
+        }
+        record.grants.push(grant);
+        let view = self.change_grants(record).await?;
+        tracing::info!(volume = %view.record.name, host = %host.name, read_only, "granted");
+        Ok((Outcome::Changed, view))
+    }
+
+    /// Takes a volume away from a host, whose sessions on it end.
+    ///
+    /// # Errors
+    /// `NotFound`, `Offline`.
+    pub async fn revoke(&self, volume: &str, host: &str) -> Result<(Outcome, VolumeView)> {
+        let _change = self.changes.lock().await;
+        let mut record = self.volume(volume)?.record;
+        let host = self.state.read().find_host(host)?.clone();
+        let before = record.grants.len();
+        record.grants.retain(|grant| grant.host != host.id);
+        if record.grants.len() == before {
+            return Ok((Outcome::Unchanged, self.volume(volume)?));
+        }
+        let view = self.change_grants(record).await?;
+        tracing::info!(volume = %view.record.name, host = %host.name, "revoked");
+        Ok((Outcome::Changed, view))
+    }
+
+    /// First no login gets in any more that should not, then those who are in and should not be go.
+    pub(crate) async fn change_grants(&self, record: VolumeRecord) -> Result<VolumeView> {
+        let engine = self.state.read().engine_of(&record)?;
+        engine.put_fact(fact(&record)?).await?;
+        self.keep(&record).await?;
+        let mut ending = self.sessions_on(record.id);
+        ending.retain(|session| {
+            let grant = record.grants.iter().find(|grant| Some(grant.host) == session.host);
+            grant.is_none_or(|grant| grant.read_only && !session.read_only)
+        });
+        if !ending.is_empty() {
+            tracing::info!(volume = %record.name, sessions = ending.len(), "ending sessions that lost their grant");
+            self.frontend.end_sessions(ending.iter().map(|session| session.id).collect()).await;
+        }
+        self.volume(&record.id.to_string())
+    }
+
+    /// Deletes a volume and its data.
+    ///
+    /// # Errors
+    /// `NotFound`, `Offline`; `InUse` while there are sessions, without force.
+    pub async fn delete_volume(&self, volume: &str, force: Force) -> Result<(Outcome, VolumeView)> {
+        let _change = self.changes.lock().await;
+        let view = self.volume(volume)?;
+        let id = view.record.id;
+        let engine = self.state.read().engine_of(&view.record)?;
+        self.set_leaving(id, true);
+        let sessions = self.sessions_on(id);
+        if !sessions.is_empty() && force == Force::No {
+            self.set_leaving(id, false);
+            return Err(in_use(format!("volume {}", view.record.name), &sessions));
+        }
+        self.frontend.withdraw(id).await;
+        let forget = FactChange { content: None, ..fact(&view.record)? };
+        let mut deleted = engine.delete_volume(id, forget.clone()).await;
+        if deleted.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound) {
+            deleted = engine.put_fact(forget).await;
+        }
+        if let Err(error) = deleted {
+            let entry = self.serve_volume(view.record, &engine).await;
+            self.state.write().volumes.insert(id, entry);
+            return Err(error);
+        }
+        self.state.write().volumes.remove(&id);
+        tracing::info!(volume = %view.record.name, "volume deleted");
+        self.persist(vec![FileChange::RemoveVolume(id)]).await?;
+        Ok((Outcome::Deleted, view))
+    }
+
+    fn set_leaving(&self, id: VolumeId, leaving: bool) {
+        if let Some(entry) = self.state.write().volumes.get_mut(&id) {
+            entry.leaving = leaving;
+        }
+    }
+
+    /// Keeps a changed record in memory and in the group's file.
+    async fn keep(&self, record: &VolumeRecord) -> Result<()> {
+        if let Some(entry) = self.state.write().volumes.get_mut(&record.id) {
+            entry.record = record.clone();
+        }
+        self.mirror(record).await
+    }
+
+    /// The group's copy of a volume's record; none for volumes that are gone with the process.
+    async fn mirror(&self, record: &VolumeRecord) -> Result<()> {
+        let volatile = self.state.read().pools.get(&record.pool).is_some_and(|pool| pool.record.volatile);
+        let changes = if volatile { Vec::new() } else { vec![FileChange::PutVolume(record.clone())] };
+        self.persist(changes).await
+    }
+}
+
+fn same_volume(
+    new: &NewVolume,
+    there: VolumeView,
+    object: &str,
+    pool: &str,
+) -> Result<(Outcome, VolumeView)> {
+    let record = &there.record;
+    let same = record.size_bytes == new.size_bytes
+        && record.block_size == new.block_size
+        && record.thick == new.thick
+        && record.cache == new.cache
+        && record.pool.to_string() == pool;
+    if same {
+        return Ok((Outcome::Unchanged, there));
+    }
+    let message = "a volume of this name is there already, with other properties; choose another name";
+    Err(Error::new(ErrorKind::Exists, object, message))
+}
+
+/// The record as its pool keeps it.
+fn fact(record: &VolumeRecord) -> Result<FactChange> {
+    let content = serde_json::to_vec(record).map_err(|error| {
+        Error::new(ErrorKind::Internal, format!("volume {}", record.name), error.to_string())
+    })?;
+    Ok(FactChange { kind: VOLUME_FACT, name: record.id.to_string(), content: Some(content) })
+}
