@@ -14,7 +14,11 @@
 #![deny(clippy::as_conversions)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+mod digest;
+mod frame;
+mod negotiate;
 mod numbers;
+mod text;
 
 pub mod initiator;
 pub mod parameters;

@@ -1,10 +1,22 @@
 //! The target role: one TCP connection as a state machine, from login to logout.
 
+mod command;
 mod config;
 mod connection;
+mod data_out;
+mod delivery;
 mod event;
+mod login;
+mod output;
+mod receive;
+mod session;
+mod task;
+mod task_management;
+mod text;
+mod transmit;
+mod window;
 
-pub use config::Config;
+pub use config::{COMMAND_WINDOW_MAX, Config, IMMEDIATE_COMMANDS_MAX};
 pub use connection::Connection;
 pub use event::{
     AsyncMessage, Cdb, CloseReason, Command, CommandSizer, Event, LoginAccept, LoginRequested,

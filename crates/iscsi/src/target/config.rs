@@ -7,6 +7,12 @@ use crate::parameters::Offer;
 /// Most commands a session may have under way; the slots of a transfer tag end there.
 pub const COMMAND_WINDOW_MAX: u32 = 4096;
 
+/// Most immediate commands under way.
+pub const IMMEDIATE_COMMANDS_MAX: u32 = 1024;
+
+// Held, admitted and immediate tasks all find a slot.
+const _: () = assert!(COMMAND_WINDOW_MAX * 2 + IMMEDIATE_COMMANDS_MAX <= 0xfff0);
+
 /// Limits and times of a target connection. Values out of range are brought into it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -42,5 +48,14 @@ impl Default for Config {
             nop_timeout: Duration::from_secs(15),
             abort_data_wait: Duration::from_secs(1),
         }
+    }
+}
+
+impl Config {
+    /// The same with every value in its range.
+    pub(super) fn within_range(mut self) -> Self {
+        self.command_window = self.command_window.clamp(1, COMMAND_WINDOW_MAX);
+        self.immediate_commands = self.immediate_commands.clamp(1, IMMEDIATE_COMMANDS_MAX);
+        self
     }
 }

@@ -3,42 +3,79 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use super::login::Login;
+use super::output::{Numbering, Output};
+use super::receive::{Current, Sink};
+use super::session::Session;
+use super::text::TextExchange;
+use super::{AsyncMessage, CloseReason, Config, Event, TaskId};
+use crate::frame::FrameReader;
+use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Parameters, SessionType};
+use crate::pdu::{self, AsyncEvent, Header};
+use crate::{InitiatorTaskTag, Lun, PayloadPool, TargetTransferTag, Tsih};
 
-use super::{
-    AsyncMessage, CommandSizer, Config, Event, LoginAccept, Response, TargetRecord, TaskId, TaskManagementId,
-};
-use crate::PayloadPool;
-use crate::parameters::Parameters;
-use crate::pdu::{LoginStatus, TaskManagementResponse};
+/// Where a connection stands.
+pub(super) enum Phase {
+    Login(Box<Login>),
+    FullFeature,
+    Closed,
+}
+
+/// A NOP-In that waits for its answer, or the next to be sent.
+pub(super) struct KeepAlive {
+    pub(super) last_received: Duration,
+    pub(super) asked_at: Option<Duration>,
+    pub(super) asked: u32,
+}
 
 /// One TCP connection of an initiator, as a state machine.
 pub struct Connection<P: PayloadPool> {
-    pool: P,
-    config: Config,
-    parameters: Parameters,
-    staging: Vec<u8>,
-    events: VecDeque<Event>,
-    now: Duration,
+    pub(super) pool: P,
+    pub(super) config: Config,
+    pub(super) now: Duration,
+    pub(super) started: Duration,
+    pub(super) phase: Phase,
+    pub(super) parameters: Parameters,
+    pub(super) session: Session<P::Buf>,
+    pub(super) reader: FrameReader,
+    pub(super) current: Current,
+    pub(super) sink: Sink,
+    pub(super) collected: Vec<u8>,
+    /// Bytes of data in PDUs that came ahead of their turn.
+    pub(super) held_bytes: usize,
+    /// The last `recv_space` was the sink's own.
+    pub(super) direct: bool,
+    pub(super) output: Output,
+    pub(super) text: TextExchange,
+    pub(super) keep_alive: KeepAlive,
+    pub(super) logout: Option<InitiatorTaskTag>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl<P: PayloadPool> Connection<P> {
     /// A connection just accepted at `now`.
     pub fn new(config: Config, pool: P, now: Duration) -> Self {
-        let staging = vec![0; 8192];
-        Self { pool, config, parameters: Parameters::default(), staging, events: VecDeque::new(), now }
-    }
-
-    /// Where the next bytes from the socket go. Empty when nothing more may be read for now: the
-    /// initiator does not take what was sent to it, or the connection is closed. Transmit, then ask again.
-    pub fn recv_space(&mut self) -> &mut [u8] {
-        &mut self.staging
-    }
-
-    /// `count` bytes were put into [`Connection::recv_space`] at `now`.
-    pub fn received(&mut self, count: usize, now: Duration, sizer: &dyn CommandSizer) {
-        let _ = (count, sizer, &self.pool, &self.config);
-        self.now = now;
+        let config = config.within_range();
+        Self {
+            now,
+            started: now,
+            phase: Phase::Login(Box::new(Login::new(config.offer.clone()))),
+            parameters: Parameters::default(),
+            session: Session::new(config.command_window),
+            reader: FrameReader::new(DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH),
+            current: Current::Ignored,
+            sink: Sink::Discard,
+            collected: Vec::new(),
+            held_bytes: 0,
+            direct: false,
+            output: Output::new(),
+            text: TextExchange::default(),
+            keep_alive: KeepAlive { last_received: now, asked_at: None, asked: 0 },
+            logout: None,
+            events: VecDeque::new(),
+            pool,
+            config,
+        }
     }
 
     /// The next thing to tell.
@@ -46,65 +83,97 @@ impl<P: PayloadPool> Connection<P> {
         self.events.pop_front()
     }
 
-    /// Appends what is to be sent next to `out`, in order, until about `bytes_max` bytes are
-    /// appended or there is no more. Returns the bytes appended.
-    pub fn poll_transmit(&mut self, out: &mut VecDeque<Bytes>, bytes_max: usize) -> usize {
-        let _ = (out, bytes_max);
-        0
-    }
-
-    /// True when [`Connection::poll_transmit`] would yield something.
-    pub fn has_transmit(&self) -> bool {
-        false
-    }
-
     /// When [`Connection::handle_timeout`] is to be called if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        None
+        match &self.phase {
+            Phase::Login(_) => Some(self.started + self.config.login_timeout),
+            Phase::FullFeature => {
+                let keep_alive = match self.keep_alive.asked_at {
+                    Some(asked_at) => Some(asked_at + self.config.nop_timeout),
+                    None => self.config.nop_interval.map(|interval| self.keep_alive.last_received + interval),
+                };
+                [keep_alive, self.drain_deadline()].into_iter().flatten().min()
+            }
+            Phase::Closed => None,
+        }
     }
 
     /// It is `now`; calling early does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
+        match self.phase {
+            Phase::Login(_) if now >= self.started + self.config.login_timeout => {
+                self.close_with(CloseReason::LoginTimeout);
+            }
+            Phase::FullFeature => {
+                self.check_drain_deadline();
+                self.check_keep_alive();
+            }
+            _ => {}
+        }
     }
 
-    /// Lets a login go on. Ignored when none is waiting.
-    pub fn login_accept(&mut self, accept: LoginAccept) {
-        let _ = accept;
+    fn check_keep_alive(&mut self) {
+        let keep_alive = &mut self.keep_alive;
+        if let Some(asked_at) = keep_alive.asked_at {
+            if self.now >= asked_at + self.config.nop_timeout {
+                self.close_with(CloseReason::NopTimeout);
+            }
+            return;
+        }
+        let Some(interval) = self.config.nop_interval else { return };
+        if self.now >= keep_alive.last_received + interval {
+            keep_alive.asked_at = Some(self.now);
+            // FFFFFFFFh would ask for no answer.
+            keep_alive.asked = keep_alive.asked.wrapping_add(1) & 0x7fff_ffff;
+            let asked = TargetTransferTag(keep_alive.asked);
+            self.send_nop_in(InitiatorTaskTag::NONE, asked);
+        }
     }
 
-    /// Refuses a login; the connection closes. Ignored when none is waiting.
-    pub fn login_reject(&mut self, status: LoginStatus) {
-        let _ = status;
+    /// Queues a NOP-In of the target's own: a question, or news of the window when `ttt` is none.
+    pub(super) fn send_nop_in(&mut self, itt: InitiatorTaskTag, ttt: TargetTransferTag) {
+        let nop = pdu::NopIn { itt: itt.0.into(), ttt: ttt.0.into(), ..pdu::NopIn::blank() };
+        self.output.push(*nop.bytes(), Default::default(), Numbering::Next);
     }
-
-    /// Answers SendTargets. Ignored when none is waiting.
-    pub fn send_targets(&mut self, targets: &[TargetRecord]) {
-        let _ = targets;
-    }
-
-    /// Answers a command. Ignored when the task is gone.
-    pub fn respond(&mut self, task: TaskId, response: Response) {
-        let _ = (task, response);
-    }
-
-    /// Answers a task management function. Ignored when it is gone.
-    pub fn task_management_response(&mut self, id: TaskManagementId, response: TaskManagementResponse) {
-        let _ = (id, response);
-    }
-
-    /// Ends a task without a response, for a function another connection asked for. False when it is gone.
-    pub fn abort_task(&mut self, task: TaskId) -> bool {
-        let _ = task;
-        false
-    }
-
-    /// Completes a logout. Ignored when none is waiting.
-    pub fn logout_accept(&mut self) {}
 
     /// Tells the initiator something. Ignored outside the full feature phase of a normal session.
     pub fn async_message(&mut self, message: AsyncMessage) {
-        let _ = message;
+        if !matches!(self.phase, Phase::FullFeature) || self.session.session_type == SessionType::Discovery {
+            return;
+        }
+        let blank = pdu::AsyncMessage { itt: u32::MAX.into(), ..pdu::AsyncMessage::blank() };
+        let (header, data) = match message {
+            AsyncMessage::ScsiEvent { lun, sense } => {
+                let event = AsyncEvent::ScsiEvent.0;
+                (pdu::AsyncMessage { event, lun: lun.0, ..blank }, super::output::sense_segment(&sense))
+            }
+            AsyncMessage::LogoutRequest { within } => {
+                let event = AsyncEvent::LogoutRequest.0;
+                (pdu::AsyncMessage { event, parameter3: seconds(within).into(), ..blank }, Default::default())
+            }
+            AsyncMessage::ConnectionDrop { time2wait, time2retain } => {
+                let header = pdu::AsyncMessage {
+                    event: AsyncEvent::ConnectionDrop.0,
+                    // This side knows the connection by being it; a session has only this one.
+                    parameter1: self.cid().0.into(),
+                    parameter2: seconds(time2wait).into(),
+                    parameter3: seconds(time2retain).into(),
+                    ..blank
+                };
+                (header, Default::default())
+            }
+            AsyncMessage::SessionDrop { time2wait, time2retain } => {
+                let header = pdu::AsyncMessage {
+                    event: AsyncEvent::SessionDrop.0,
+                    parameter2: seconds(time2wait).into(),
+                    parameter3: seconds(time2retain).into(),
+                    ..blank
+                };
+                (header, Default::default())
+            }
+        };
+        self.output.push(*header.bytes(), data, Numbering::Status);
     }
 
     /// Asks the initiator to log out within `within` (RFC 7143 §11.9.1).
@@ -112,22 +181,64 @@ impl<P: PayloadPool> Connection<P> {
         self.async_message(AsyncMessage::LogoutRequest { within });
     }
 
-    /// Sets how many commands may be under way, at most what the configuration says. A window once
-    /// granted is never taken back; a smaller one comes into force as commands complete (RFC 7143 §4.2.2.1).
+    /// Sets how many commands may be under way, at least 1 and at most what the configuration says.
+    /// A window once granted is never taken back; a smaller one comes into force as commands complete
+    /// (RFC 7143 §4.2.2.1).
     pub fn set_window(&mut self, commands: u32) {
-        let _ = commands;
+        self.session.window.set_limit(commands);
     }
 
     /// Ends the connection; what is queued is forgotten. `Closed` follows as an event.
-    pub fn close(&mut self) {}
+    pub fn close(&mut self) {
+        self.output.clear();
+        self.close_with(CloseReason::Local);
+    }
+
+    /// Ends the connection; what is queued is still sent.
+    pub(super) fn close_with(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.session.clear();
+        self.output.clear_reads();
+        self.sink = Sink::Discard;
+        self.current = Current::Ignored;
+        self.direct = false;
+        self.collected = Vec::new();
+        self.text = TextExchange::default();
+        // What was told and not yet fetched is void with it.
+        self.events.clear();
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    /// True once the connection is over.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
 
     /// What was negotiated, so far.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
+    /// The session's handle; [`Tsih::NEW`] before the full feature phase.
+    pub fn tsih(&self) -> Tsih {
+        self.session.tsih
+    }
+
     /// Tasks under way, whether delivered or still waiting for their data.
     pub fn tasks(&self) -> usize {
-        0
+        self.session.tasks.len()
     }
+
+    /// Logical unit of a task under way.
+    pub fn task_lun(&self, task: TaskId) -> Option<Lun> {
+        self.session.tasks.get(task).map(|task| task.lun)
+    }
+}
+
+/// Whole seconds for a 16-bit field.
+fn seconds(time: Duration) -> u16 {
+    u16::try_from(time.as_secs()).unwrap_or(u16::MAX)
 }
