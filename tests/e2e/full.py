@@ -48,7 +48,7 @@ def written_within(session, number, seconds):
         time.sleep(0.2)
 
 
-@check("writing into a full pool fails with 07h/27h/07h and nothing else does")
+@check("writing into a full pool fails with 07h/27h/07h and nothing else does", vital=True)
 def brim():
     state.update(random=os.urandom(CHUNK + 61 * 4096), written=set(), size=3 << 30)
     server.start()

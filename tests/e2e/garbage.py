@@ -100,9 +100,9 @@ def login_pdu(pairs=None):
     return made.login_pdu(0, 1, made.security_pairs() if pairs is None else pairs)
 
 
-@check("it starts, and a session beside works")
+@check("it starts, and a session beside works", vital=True)
 def start():
-    raise_file_limit(2 * HALF_OPEN + 1000)
+    raise_file_limit(HALF_OPEN + 1000)  # the server inherits it
     server.start()
     server.pool(size="512MiB")
     victim["iqn"], _ = server.volume("victim", "64MiB")
@@ -264,7 +264,6 @@ def no_leak():
 
 @check(f"{HALF_OPEN} half-open connections cost little, let others in, and leave nothing behind")
 def half_open():
-    raise_file_limit(2 * HALF_OPEN + 1000)
     files, memory = server.open_files(), server.rss()
     data, held, refused = login_pdu(), [], 0
     try:

@@ -56,12 +56,12 @@ class Tally:
 _checks = []
 
 
-def check(what, long=False):
-    """Declares a check. `long` ones run only with `./test --long`, and are left out, not skipped, without it."""
+def check(what, long=False, vital=False):
+    """Declares a check. `long` ones are there only with `./test --long`; after a `vital` one failed, none can run."""
 
     def declare(function):
         if LONG or not long:
-            _checks.append((what, function))
+            _checks.append((what, function, vital))
         return function
 
     return declare
@@ -126,17 +126,21 @@ def main():
             print(f"FAIL {SUITE}: there is no {BINARY}; cargo build --release makes it")
             print(f"0 passed, {len(_checks)} failed, 0 skipped")
             sys.exit(1)
-        for what, function in _checks:
-            if not wanted or any(w in what for w in wanted):
-                tally = _run(what, function)
+        missing = ""
+        for what, function, vital in _checks:
+            if vital or not wanted or any(w in what for w in wanted):
+                tally = _run(what, function, missing)
+                if vital and not tally.passed:
+                    missing = what
                 counts = Tally(*(getattr(counts, n) + getattr(tally, n) for n in ("passed", "failed", "skipped")))
     print(f"{counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped", flush=True)
     sys.exit(1 if counts.failed else 0)
 
 
-def _run(what, function):
+def _run(what, function, missing):
     start, mark, why, tally = time.monotonic(), "ok", "", None
     try:
+        expect(not missing, f"cannot run without: {missing}")
         tally = function()
     except Skip as skip:
         mark, why = "skip", f": {skip}"

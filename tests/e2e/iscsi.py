@@ -183,7 +183,8 @@ class Session(Connection):
             return answer
 
     def _limit(self, key, default):
-        return int(self.answers.get(key, default))
+        value = self.answers.get(key, "")
+        return int(value) if value.isdigit() else default
 
     def command_pdu(self, cdb, data_out=b"", read=0, lun=0, immediate_data=b""):
         flags = 0x81 | (0x40 if read else 0) | (0x20 if data_out else 0)

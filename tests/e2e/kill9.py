@@ -55,7 +55,7 @@ def judge(name, process, seconds):
     return report
 
 
-@check(f"{KILLS} kills lose no acknowledged write, and nothing but reconnects is seen")
+@check(f"{KILLS} kills lose no acknowledged write, and nothing but reconnects is seen", vital=True)
 def kills():
     server.start()
     server.pool(size="12GiB")

@@ -15,6 +15,12 @@ own_network(1)
 server = Server(host="10.77.0.1", port=3260)
 
 
+def running():
+    if not server.alive():
+        server.start()
+        server.pool(size="4GiB")
+
+
 def bench(seconds):
     command = [
         BINARY, "bench", server.url("load"), "--rw", "mix:50", "--bs", "4KiB-64KiB", "--depth", "16", "--sessions", "2",
@@ -26,8 +32,7 @@ def bench(seconds):
 
 @check("an orderly restart under load is a pause for our own initiator")
 def own_initiator():
-    server.start()
-    server.pool(size="4GiB")
+    running()
     server.volume("load", "256MiB")
     load = bench(8 * RESTARTS)
     took = []
@@ -48,8 +53,7 @@ def own_initiator():
 
 def guest_through(restart):
     need_guest()
-    if not server.alive():
-        server.start()
+    running()
     volume = f"guest-{restart.__name__}"
     iqn, lun = server.volume(volume, "512MiB", hosts=(guest_name(10),))
     process = guest("pauses.sh", "10.77.0.1", iqn, lun, 15 * RESTARTS, seconds=240 + 30 * RESTARTS)
