@@ -1,1 +1,34 @@
 //! Sockets, reactors and sessions: joins iSCSI, SCSI and volumes.
+//!
+//! *Invariant:* this crate decides nothing about who may see what (a [`Directory`] given from outside does), keeps
+//! nothing on disk, and copies no payload between a socket and a volume.
+//!
+//! The way of a command: [`Server`] accepts a connection and gives it to a reactor thread, where one task owns it
+//! for life. The task reads the socket into `iscsi`'s state machine, hands each command to the `scsi` logical
+//! unit behind a [`LogicalUnitHandle`], carries out what that asks of its `block::Volume`, and sends all answers
+//! of one wake-up with one system call. When the connection ends, what it still has on the medium is finished
+//! before its nexus is gone, and before a successor's first command runs.
+
+mod config;
+mod connection;
+mod directory;
+mod error;
+mod execution;
+mod functions;
+mod listener;
+mod login;
+mod media;
+mod memory;
+mod outbox;
+mod reactor;
+mod registry;
+mod server;
+mod session;
+mod unit;
+
+pub use config::{Config, Limits, Portal};
+pub use directory::{Access, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
+pub use error::StartError;
+pub use registry::{SessionId, SessionInfo};
+pub use server::{Server, Status};
+pub use unit::LogicalUnitHandle;

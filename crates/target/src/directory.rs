@@ -1,0 +1,84 @@
+//! Who may see what: decided outside, asked here.
+
+use crate::LogicalUnitHandle;
+use iscsi::Isid;
+use iscsi::pdu::LoginStatus;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Someone asks to use a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginRequest {
+    /// The initiator's iSCSI name, as it says; nothing is proven by it alone.
+    pub initiator: String,
+    /// The target asked for.
+    pub target: String,
+    /// The session identifier the initiator chose.
+    pub isid: Isid,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+    /// The address of ours it connected to.
+    pub local: SocketAddr,
+}
+
+/// A logical unit that a session may use.
+#[derive(Clone)]
+pub struct UnitGrant {
+    /// Its number in this target.
+    pub lun: scsi::Lun,
+    /// The unit.
+    pub unit: Arc<LogicalUnitHandle>,
+    /// True if this host may only read.
+    pub read_only: bool,
+}
+
+/// What a session gets.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// A name for people, told at login.
+    pub target_alias: Option<String>,
+    /// The units it may use, each number once.
+    pub units: Vec<UnitGrant>,
+}
+
+/// Why a login is refused (RFC 7143 §11.13.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// There is no such target, or this host is not to know.
+    NotFound,
+    /// This initiator may not use this target.
+    Forbidden,
+    /// The target cannot serve now; try later.
+    Unavailable,
+}
+
+impl LoginRefusal {
+    pub(crate) fn status(self) -> LoginStatus {
+        match self {
+            Self::NotFound => LoginStatus::NotFound,
+            Self::Forbidden => LoginStatus::AuthorizationFailure,
+            Self::Unavailable => LoginStatus::ServiceUnavailable,
+        }
+    }
+}
+
+/// A target that discovery shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetEntry {
+    /// The target's iSCSI name.
+    pub name: String,
+    /// Where it is found; empty for this server's own portals.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Who may see what. Called on reactor threads: answers come from memory, at once.
+pub trait Directory: Send + Sync + 'static {
+    /// What the session may use. Asked at login, and again when [`crate::Server::target_changed`] is called.
+    ///
+    /// # Errors
+    /// Why it may not log in, or not stay.
+    fn authorize(&self, login: &LoginRequest) -> Result<Access, LoginRefusal>;
+
+    /// The targets that discovery shows to `initiator`, which connected from `peer` to `local`.
+    fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry>;
+}

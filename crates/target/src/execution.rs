@@ -1,0 +1,258 @@
+//! The commands of one session: which wait, which are on the medium, and what may start.
+
+use crate::media::{self, MediaFuture};
+use crate::memory::{Budget, Pressure};
+use crate::session::Session;
+use crate::unit::{LogicalUnitHandle, Operation, Started};
+use futures_util::stream::{FuturesUnordered, Stream};
+use iscsi::pdu::{ScsiStatus, TaskAttribute};
+use iscsi::target::{Command, Response, TaskId};
+use scsi::{Cdb, Completion, DataOut, MediaOutcome, Step};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// An answer to a command; none if it was aborted and nothing is to be said.
+pub(crate) type Answer = (TaskId, Option<Response>);
+
+/// The commands of one session.
+pub(crate) struct Execution {
+    waiting: VecDeque<Command>,
+    running: FuturesUnordered<Running>,
+    /// An ORDERED command is on the medium: nothing else starts (SAM-5 §8.6.3).
+    ordered_running: bool,
+    budget: Budget,
+    /// Commands wait until the predecessor of this session is over.
+    held: bool,
+}
+
+/// A command on the medium.
+struct Running {
+    command: Option<OnMedium>,
+    future: MediaFuture,
+}
+
+struct OnMedium {
+    task: TaskId,
+    unit: Arc<LogicalUnitHandle>,
+    operation: Operation,
+    bytes: usize,
+    ordered: bool,
+}
+
+impl Future for Running {
+    type Output = Option<(OnMedium, MediaOutcome)>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.future).poll(context));
+        Poll::Ready(self.command.take().map(|command| (command, outcome)))
+    }
+}
+
+impl Execution {
+    pub(crate) fn new(budget: Budget, held: bool) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            ordered_running: false,
+            budget,
+            held,
+        }
+    }
+
+    /// The predecessor is over.
+    pub(crate) fn release(&mut self) {
+        self.held = false;
+    }
+
+    pub(crate) fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
+    /// True if nothing is on the medium.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Commands that have not started.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Which of `tasks` are on the medium.
+    pub(crate) fn running_of(&self, tasks: &[TaskId]) -> Vec<TaskId> {
+        let running = self.running.iter().filter_map(|running| running.command.as_ref());
+        running.map(|command| command.task).filter(|task| tasks.contains(task)).collect()
+    }
+
+    /// Drops those of `tasks` that have not started.
+    pub(crate) fn forget_waiting(&mut self, tasks: &[TaskId]) {
+        self.waiting.retain(|command| !tasks.contains(&command.task));
+    }
+
+    /// Drops all that have not started.
+    pub(crate) fn forget_all_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Takes a new command. Its answer, if there is one already, goes to `answers`.
+    pub(crate) fn submit(
+        &mut self,
+        session: &Session,
+        command: Command,
+        context: &mut Context<'_>,
+        answers: &mut Vec<Answer>,
+    ) {
+        if self.budget.pressure() == Pressure::Full && !(self.budget.is_idle() && self.waiting.is_empty()) {
+            // The host's queue is longer than this machine's memory: it lowers its depth and sends again.
+            answers.push((command.task, Some(Response::status(ScsiStatus::TaskSetFull))));
+            return;
+        }
+        if command.attribute == TaskAttribute::HeadOfQueue {
+            self.waiting.push_front(command);
+        } else if self.waiting.is_empty() && self.may_start(&command) {
+            self.start(session, command, context, answers);
+            return;
+        } else {
+            self.waiting.push_back(command);
+        }
+        self.start_waiting(session, context, answers);
+    }
+
+    /// Starts what has waited and may start now.
+    pub(crate) fn start_waiting(
+        &mut self,
+        session: &Session,
+        context: &mut Context<'_>,
+        answers: &mut Vec<Answer>,
+    ) {
+        while let Some(command) = self.waiting.pop_front() {
+            if !self.may_start(&command) {
+                self.waiting.push_front(command);
+                return;
+            }
+            self.start(session, command, context, answers);
+        }
+    }
+
+    fn may_start(&self, command: &Command) -> bool {
+        let in_order = match command.attribute {
+            TaskAttribute::HeadOfQueue => true,
+            TaskAttribute::Ordered => self.running.is_empty(),
+            _ => !self.ordered_running,
+        };
+        let bytes = usize::try_from(command.expected_data_in).unwrap_or(usize::MAX);
+        !self.held && in_order && self.budget.allows(bytes)
+    }
+
+    fn start(
+        &mut self,
+        session: &Session,
+        command: Command,
+        context: &mut Context<'_>,
+        answers: &mut Vec<Answer>,
+    ) {
+        let task = command.task;
+        session.entry.counters.command();
+        let cdb = Cdb::new(command.cdb.bytes());
+        let Some(unit) = session.unit(command.lun) else {
+            let completion = absent(&cdb, session);
+            return answers.push((task, Some(response(session, completion))));
+        };
+        let data_out = DataOut { chunks: command.data_out, expected_len: command.expected_data_out };
+        session.entry.counters.written(data_out.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+        match unit.execute(session.nexus, &cdb, data_out) {
+            Started::Done(completion) => answers.push((task, Some(response(session, completion)))),
+            Started::ReportLuns(report) => {
+                let completion = report.complete(&session.luns());
+                answers.push((task, Some(response(session, completion))));
+            }
+            Started::Media(work, operation) => {
+                let bytes = media::memory_of(&work);
+                let ordered = command.attribute == TaskAttribute::Ordered;
+                let future = unit.run(work);
+                let command = OnMedium { task, unit: Arc::clone(unit), operation, bytes, ordered };
+                self.run(session, command, future, context, answers);
+            }
+        }
+    }
+
+    /// Polls the operation at once: what the volume has in memory is answered in this wake-up, without a task.
+    fn run(
+        &mut self,
+        session: &Session,
+        command: OnMedium,
+        mut future: MediaFuture,
+        context: &mut Context<'_>,
+        answers: &mut Vec<Answer>,
+    ) {
+        self.budget.start(command.bytes);
+        self.ordered_running |= command.ordered;
+        match Pin::new(&mut future).poll(context) {
+            Poll::Ready(outcome) => answers.push(self.ended(Some(session), command, outcome)),
+            Poll::Pending => self.running.push(Running { command: Some(command), future }),
+        }
+    }
+
+    /// Collects what has ended on the medium. Ready when something has, or nothing is on it; of a session that is
+    /// over (`None`) nothing is answered.
+    pub(crate) fn poll_ended(
+        &mut self,
+        session: Option<&Session>,
+        context: &mut Context<'_>,
+        answers: &mut Vec<Answer>,
+    ) -> Poll<()> {
+        let mut any = false;
+        loop {
+            match Pin::new(&mut self.running).poll_next(context) {
+                Poll::Ready(Some(Some((command, outcome)))) => {
+                    any = true;
+                    answers.push(self.ended(session, command, outcome));
+                }
+                Poll::Ready(Some(None)) => {}
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return if any { Poll::Ready(()) } else { Poll::Pending },
+            }
+        }
+    }
+
+    /// Lets what is on the medium end, without answers.
+    pub(crate) fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.is_quiet() {
+            ready!(self.poll_ended(None, context, &mut Vec::new()));
+        }
+        Poll::Ready(())
+    }
+
+    fn ended(&mut self, session: Option<&Session>, command: OnMedium, outcome: MediaOutcome) -> Answer {
+        self.ordered_running &= !command.ordered;
+        let completion = command.unit.finish(command.operation, outcome);
+        let (Some(session), Some(completion)) = (session, completion) else {
+            self.budget.finish(command.bytes, 0);
+            return (command.task, None);
+        };
+        let answered = usize::try_from(completion.data_in_len()).unwrap_or(usize::MAX);
+        self.budget.finish(command.bytes, answered);
+        (command.task, Some(response(session, completion)))
+    }
+}
+
+/// The answer for a number without a unit.
+fn absent(cdb: &Cdb, session: &Session) -> Completion {
+    match scsi::absent::execute(cdb) {
+        Step::Done(completion) => completion,
+        Step::ReportLuns(report) => report.complete(&session.luns()),
+        Step::Media(..) => unreachable!("a unit that is not there has no medium"),
+    }
+}
+
+fn response(session: &Session, completion: Completion) -> Response {
+    session.entry.counters.read(completion.data_in_len());
+    Response {
+        status: ScsiStatus(completion.status.code()),
+        sense: completion.sense,
+        data_in: completion.data_in,
+    }
+}

@@ -1,0 +1,110 @@
+//! Deciding on logins and answering discovery.
+
+use crate::connection::Place;
+use crate::directory::{Access, LoginRequest};
+use crate::registry::{Admission, Mailbox, Message, Port};
+use crate::server::Shared;
+use crate::session::Session;
+use iscsi::Tsih;
+use iscsi::parameters::SessionType;
+use iscsi::pdu::LoginStatus;
+use iscsi::target::{LoginAccept, LoginRequested, SendTargets, TargetAddress, TargetRecord};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Decides on a login. The nexus exists from here on.
+pub(crate) fn decide(
+    shared: &Arc<Shared>,
+    place: &Place,
+    mailbox: &Mailbox,
+    request: &LoginRequested,
+) -> Result<(Session, LoginAccept), LoginStatus> {
+    if request.tsih != Tsih::NEW {
+        return Err(join_existing(shared, request));
+    }
+    let (port, access) = match request.session_type {
+        SessionType::Discovery => (None, Access::default()),
+        SessionType::Normal => {
+            let login = login_request(place, request)?;
+            let access = shared.directory.authorize(&login).map_err(crate::LoginRefusal::status)?;
+            let LoginRequest { initiator, target, isid, .. } = login;
+            (Some(Port { initiator, isid, target, group: place.group }), access)
+        }
+    };
+    let admission = Admission {
+        port,
+        initiator: request.initiator_name.clone(),
+        isid: request.isid,
+        peer: place.peer,
+        local: place.local,
+        now: shared.now(),
+        mailbox: mailbox.clone(),
+    };
+    let admitted = shared.registry.admit(admission).map_err(|_| LoginStatus::OutOfResources)?;
+    let accept = LoginAccept {
+        tsih: admitted.entry.tsih,
+        portal_group_tag: place.group,
+        target_alias: access.target_alias.clone(),
+    };
+    let limits = &shared.config.limits;
+    let session = Session::new(admitted, access, limits.data_out_bytes_max, Arc::clone(&shared.registry));
+    Ok((session, accept))
+}
+
+/// A login into a session that exists. One connection a session is all there is: whoever lost that one starts
+/// anew, and the old session is ended for good (RFC 7143 §6.3.1).
+fn join_existing(shared: &Shared, request: &LoginRequested) -> LoginStatus {
+    match shared.registry.find(&request.initiator_name, request.isid, request.tsih) {
+        Some(session) => {
+            shared.registry.tell(session, Message::Drop("the initiator wants its connection back"));
+            LoginStatus::SessionDoesNotExist
+        }
+        None => LoginStatus::SessionDoesNotExist,
+    }
+}
+
+fn login_request(place: &Place, request: &LoginRequested) -> Result<LoginRequest, LoginStatus> {
+    let target = request.target_name.clone().ok_or(LoginStatus::MissingParameter)?;
+    let initiator = request.initiator_name.clone();
+    Ok(LoginRequest { initiator, target, isid: request.isid, peer: place.peer, local: place.local })
+}
+
+/// What the directory says of the session's rights now; none if it may not stay.
+pub(crate) fn authorize_again(shared: &Shared, session: &Session) -> Option<Access> {
+    let entry = &session.entry;
+    let port = entry.port.as_ref()?;
+    let login = LoginRequest {
+        initiator: port.initiator.clone(),
+        target: port.target.clone(),
+        isid: port.isid,
+        peer: entry.peer,
+        local: entry.local,
+    };
+    shared.directory.authorize(&login).ok()
+}
+
+/// The answer to SendTargets (RFC 7143 Appendix C).
+pub(crate) fn targets(
+    shared: &Shared,
+    place: &Place,
+    session: &Session,
+    which: &SendTargets,
+) -> Vec<TargetRecord> {
+    let entry = &session.entry;
+    let current = entry.port.as_ref().map(|port| port.target.as_str());
+    let wanted = |name: &str| match which {
+        SendTargets::All => true,
+        SendTargets::Current => Some(name) == current,
+        SendTargets::Named(wanted) => name == wanted,
+    };
+    let found = shared.directory.targets_for(&entry.initiator, place.peer, place.local);
+    let found = found.into_iter().filter(|target| wanted(&target.name));
+    found.map(|target| record(shared, place, target)).collect()
+}
+
+fn record(shared: &Shared, place: &Place, target: crate::TargetEntry) -> TargetRecord {
+    let address =
+        |address: SocketAddr| TargetAddress { address: address.to_string(), portal_group_tag: place.group };
+    let own = if target.addresses.is_empty() { shared.addresses_for(place.local) } else { target.addresses };
+    TargetRecord { name: target.name, addresses: own.into_iter().map(address).collect() }
+}

@@ -1,0 +1,328 @@
+//! What a logical unit asks of its volume, carried out; and the one table from block errors to SCSI failures.
+
+use block::{BlockError, ErrorKind, Provisioning, Result, Volume};
+use bytes::Bytes;
+use scsi::{
+    BlockExtent, ByteRange, Comparison, Durability, MediaCommand, MediaFailure, MediaFailureKind,
+    MediaOutcome,
+};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Work that is longer than a transfer (VERIFY, WRITE SAME) goes in steps of this many bytes.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// A pattern is repeated to about this many bytes in memory, and that memory written again and again.
+const PATTERN_BYTES: usize = 64 << 10;
+
+/// A media command on its way.
+pub(crate) struct MediaFuture(Pin<Box<dyn Future<Output = MediaOutcome> + Send>>);
+
+impl Future for MediaFuture {
+    type Output = MediaOutcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<MediaOutcome> {
+        let guard = AbortOnPanic;
+        let polled = self.0.as_mut().poll(context);
+        std::mem::forget(guard);
+        polled
+    }
+}
+
+/// A panic in a connection's code ends that connection; one in the engine below ends the process, as what it left
+/// half done is unknown and a restart recovers from disk.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        tracing::error!(
+            "a volume broke one of its own rules; stopping, so that a restart recovers from disk"
+        );
+        std::process::abort();
+    }
+}
+
+/// Carries `command` out on `volume`.
+pub(crate) fn run(volume: Arc<dyn Volume>, thin: bool, command: MediaCommand) -> MediaFuture {
+    MediaFuture(Box::pin(async move {
+        let range = range_of(&command);
+        match execute(&*volume, thin, command).await {
+            Ok(outcome) => outcome,
+            Err(error) => MediaOutcome::Failed(failure(&error, range)),
+        }
+    }))
+}
+
+/// The one table from what block says to what SCSI says.
+fn failure(error: &BlockError, range: ByteRange) -> MediaFailure {
+    let kind = match error.kind {
+        ErrorKind::Invalid => MediaFailureKind::OutOfRange,
+        ErrorKind::Device | ErrorKind::Corrupt => MediaFailureKind::MediumError,
+        ErrorKind::NoSpace => MediaFailureKind::SpaceExhausted,
+        ErrorKind::ReadOnly => MediaFailureKind::WriteProtected,
+        ErrorKind::Closed | ErrorKind::NotFound => MediaFailureKind::NotReady,
+        ErrorKind::Busy => MediaFailureKind::Busy,
+        _ => MediaFailureKind::Internal,
+    };
+    tracing::warn!(%error, ?kind, offset = range.offset, len = range.len, "a command failed on its volume");
+    // Other kinds may carry an offset on a disk below, which would tell the host a wrong block.
+    let inside = |offset: &u64| *offset >= range.offset && *offset - range.offset < range.len;
+    let offset = error.offset.filter(|offset| error.kind == ErrorKind::Corrupt && inside(offset));
+    MediaFailure { kind, offset }
+}
+
+fn range_of(command: &MediaCommand) -> ByteRange {
+    let (offset, len) = match command {
+        MediaCommand::Read { offset, len, .. }
+        | MediaCommand::WriteSame { offset, len, .. }
+        | MediaCommand::WriteZeroes { offset, len, .. }
+        | MediaCommand::Verify { offset, len, .. }
+        | MediaCommand::Flush { offset, len }
+        | MediaCommand::BlockStatus { offset, len, .. }
+        | MediaCommand::Prefetch { offset, len } => (*offset, *len),
+        MediaCommand::Write { offset, data, .. } | MediaCommand::WriteAndVerify { offset, data, .. } => {
+            (*offset, total_len(data))
+        }
+        MediaCommand::CompareAndWrite { offset, write, .. } => (*offset, total_len(write)),
+        MediaCommand::Unmap { .. } => (0, 0),
+    };
+    ByteRange { offset, len }
+}
+
+async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Result<MediaOutcome> {
+    match command {
+        MediaCommand::Read { offset, len, fua } => {
+            if fua {
+                volume.flush().await?;
+            }
+            return volume.read(offset, len).await.map(MediaOutcome::Data);
+        }
+        MediaCommand::Write { offset, data, durability } => {
+            volume.write(offset, data, lasting(durability)).await?
+        }
+        MediaCommand::WriteAndVerify { offset, data, compare } => {
+            return write_and_verify(volume, offset, data, compare).await;
+        }
+        MediaCommand::WriteSame { offset, len, pattern, durability } => {
+            write_pattern(volume, ByteRange { offset, len }, &pattern, durability).await?;
+        }
+        MediaCommand::WriteZeroes { offset, len, deallocate, durability } => {
+            let range = ByteRange { offset, len };
+            if deallocate || thin {
+                volume.unmap(vec![block::ByteRange { offset, len }]).await?;
+                settle(volume, durability).await?;
+            } else {
+                write_pattern(volume, range, &[0; 512], durability).await?;
+            }
+        }
+        MediaCommand::Unmap { ranges } => {
+            let range = |range: ByteRange| block::ByteRange { offset: range.offset, len: range.len };
+            volume.unmap(ranges.into_iter().map(range).collect()).await?;
+        }
+        MediaCommand::CompareAndWrite { offset, compare, write, durability } => {
+            let compared = volume.compare_and_write(offset, compare, write, lasting(durability)).await?;
+            if let block::Comparison::DiffersAt(offset) = compared {
+                return Ok(MediaOutcome::Miscompare { offset });
+            }
+        }
+        MediaCommand::Verify { offset, len, comparison } => {
+            return verify(volume, ByteRange { offset, len }, &comparison).await;
+        }
+        MediaCommand::Flush { .. } => volume.flush().await?,
+        MediaCommand::BlockStatus { offset, len, max_extents } => {
+            return block_status(volume, offset, len, max_extents).await;
+        }
+        // Allowed to do nothing (SBC-3 §5.8): the volume keeps what is hot by itself.
+        MediaCommand::Prefetch { .. } => {}
+    }
+    Ok(MediaOutcome::Done)
+}
+
+fn lasting(durability: Durability) -> block::Durability {
+    match durability {
+        Durability::Stable => block::Durability::Durable,
+        Durability::Cached => block::Durability::Default,
+    }
+}
+
+/// After work whose durability cannot be chosen.
+async fn settle(volume: &dyn Volume, durability: Durability) -> Result<()> {
+    match durability {
+        Durability::Stable => volume.flush().await,
+        Durability::Cached => Ok(()),
+    }
+}
+
+/// Splits a range into steps.
+fn steps(range: ByteRange, step: u64) -> impl Iterator<Item = ByteRange> {
+    let count = range.len.div_ceil(step);
+    (0..count).map(move |number| {
+        let done = number * step;
+        ByteRange { offset: range.offset + done, len: step.min(range.len - done) }
+    })
+}
+
+/// Writes `pattern` over and over to a range whose length is a multiple of its own.
+async fn write_pattern(
+    volume: &dyn Volume,
+    range: ByteRange,
+    pattern: &[u8],
+    durability: Durability,
+) -> Result<()> {
+    let block = Bytes::from(pattern.repeat((PATTERN_BYTES / pattern.len().max(1)).max(1)));
+    for step in steps(range, STEP_BYTES) {
+        let mut left = usize::try_from(step.len).unwrap_or(usize::MAX);
+        let mut chunks = Vec::new();
+        while left > 0 {
+            let part = block.slice(..left.min(block.len()));
+            left -= part.len();
+            chunks.push(part);
+        }
+        volume.write(step.offset, chunks, lasting(durability)).await?;
+    }
+    Ok(())
+}
+
+async fn write_and_verify(
+    volume: &dyn Volume,
+    offset: u64,
+    data: Vec<Bytes>,
+    compare: bool,
+) -> Result<MediaOutcome> {
+    let range = ByteRange { offset, len: total_len(&data) };
+    let comparison = if compare { Comparison::Bytes(data.clone()) } else { Comparison::Readable };
+    volume.write(offset, data, block::Durability::Durable).await?;
+    verify(volume, range, &comparison).await
+}
+
+async fn verify(volume: &dyn Volume, range: ByteRange, comparison: &Comparison) -> Result<MediaOutcome> {
+    for step in steps(range, STEP_BYTES) {
+        let data = volume.read(step.offset, step.len).await?;
+        let done = step.offset - range.offset;
+        let differs = match comparison {
+            Comparison::Readable => None,
+            Comparison::Bytes(expected) => first_difference(&data, &mut skip(expected, done)),
+            Comparison::RepeatedBlock(block) if block.is_empty() => None,
+            Comparison::RepeatedBlock(block) => {
+                // Steps are whole blocks, so each starts with the pattern's first byte.
+                first_difference(&data, &mut std::iter::repeat(block.as_ref()))
+            }
+        };
+        if let Some(within) = differs {
+            return Ok(MediaOutcome::Miscompare { offset: done + within });
+        }
+    }
+    Ok(MediaOutcome::Done)
+}
+
+/// The bytes of `chunks` from `skipped` on.
+fn skip(chunks: &[Bytes], skipped: u64) -> impl Iterator<Item = &[u8]> {
+    let mut left = usize::try_from(skipped).unwrap_or(usize::MAX);
+    chunks.iter().map(move |chunk| {
+        let start = left.min(chunk.len());
+        left -= start;
+        &chunk[start..]
+    })
+}
+
+/// Where `data` first differs from the bytes that `expected` yields, at least as many.
+fn first_difference<'a>(data: &[Bytes], expected: &mut dyn Iterator<Item = &'a [u8]>) -> Option<u64> {
+    let mut position = 0;
+    let mut other: &[u8] = &[];
+    for chunk in data {
+        let mut rest: &[u8] = chunk;
+        while !rest.is_empty() {
+            while other.is_empty() {
+                other = expected.next()?;
+            }
+            let len = rest.len().min(other.len());
+            let (a, b) = (&rest[..len], &other[..len]);
+            if a != b {
+                let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+                return Some(position + at as u64);
+            }
+            (rest, other) = (&rest[len..], &other[len..]);
+            position += len as u64;
+        }
+    }
+    None
+}
+
+async fn block_status(
+    volume: &dyn Volume,
+    offset: u64,
+    len: u64,
+    max_extents: usize,
+) -> Result<MediaOutcome> {
+    let extents = volume.extents(offset, len, max_extents).await?;
+    let extent = |extent: &block::Extent| BlockExtent {
+        len: extent.range.len,
+        mapped: extent.provisioning == Provisioning::Mapped,
+    };
+    Ok(MediaOutcome::Status(extents.iter().map(extent).collect()))
+}
+
+fn total_len(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+}
+
+/// Bytes a command holds from its start to its answer: what it reads. Data it writes counts in its own buffers.
+pub(crate) fn memory_of(command: &MediaCommand) -> usize {
+    match command {
+        MediaCommand::Read { len, .. } => usize::try_from(*len).unwrap_or(usize::MAX),
+        MediaCommand::Verify { len, .. } => usize::try_from((*len).min(STEP_BYTES)).unwrap_or(usize::MAX),
+        MediaCommand::WriteSame { .. } | MediaCommand::WriteZeroes { .. } => PATTERN_BYTES,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(parts: &[&[u8]]) -> Vec<Bytes> {
+        parts.iter().map(|part| Bytes::copy_from_slice(part)).collect()
+    }
+
+    #[test]
+    fn differences_are_found_across_chunks_of_any_shape() {
+        let data = bytes(&[b"abc", b"", b"defg"]);
+        let against = |expected: &[&[u8]]| first_difference(&data, &mut expected.iter().copied());
+        assert_eq!(against(&[b"abcdefg"]), None);
+        assert_eq!(against(&[b"a", b"bcde", b"fg"]), None);
+        assert_eq!(against(&[b"abcdeXg"]), Some(5));
+        assert_eq!(against(&[b"Xbcdefg"]), Some(0));
+        let tail = bytes(&[b"zz", b"zabc", b"defg"]);
+        assert_eq!(first_difference(&data, &mut skip(&tail, 3)), None);
+    }
+
+    #[test]
+    fn steps_cover_a_range_without_gaps() {
+        let all: Vec<_> = steps(ByteRange { offset: 100, len: 25 }, 10).collect();
+        let expected = [(100, 10), (110, 10), (120, 5)];
+        assert_eq!(all.iter().map(|step| (step.offset, step.len)).collect::<Vec<_>>(), expected);
+        assert_eq!(steps(ByteRange { offset: 0, len: 0 }, 10).count(), 0);
+    }
+
+    /// Promise 5: running out of space is SPACE ALLOCATION FAILED to the host, and nothing else is.
+    #[test]
+    fn every_error_kind_has_its_scsi_failure() {
+        let range = ByteRange { offset: 4096, len: 4096 };
+        let of = |kind| failure(&BlockError::new(kind, "v", "m").at(5000), range);
+        assert_eq!(of(ErrorKind::NoSpace).kind, MediaFailureKind::SpaceExhausted);
+        assert_eq!(of(ErrorKind::ReadOnly).kind, MediaFailureKind::WriteProtected);
+        assert_eq!(of(ErrorKind::Closed).kind, MediaFailureKind::NotReady);
+        assert_eq!(of(ErrorKind::Busy).kind, MediaFailureKind::Busy);
+        assert_eq!(of(ErrorKind::Invalid).kind, MediaFailureKind::OutOfRange);
+        assert_eq!(of(ErrorKind::Format).kind, MediaFailureKind::Internal);
+        assert_eq!(
+            of(ErrorKind::Corrupt),
+            MediaFailure { kind: MediaFailureKind::MediumError, offset: Some(5000) }
+        );
+        assert_eq!(of(ErrorKind::Device).offset, None, "an offset on a disk is none on the volume");
+        let outside = failure(&BlockError::new(ErrorKind::Corrupt, "v", "m").at(0), range);
+        assert_eq!(outside.offset, None);
+    }
+}

@@ -1,0 +1,86 @@
+//! Reactors: threads that each own their connections and, with the disks' backend, an I/O ring.
+
+use crate::connection::{Connection, Place};
+use crate::error::StartError;
+use crate::server::Shared;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, watch};
+
+/// One reactor as others see it.
+struct Reactor {
+    handle: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// All reactors of a server.
+pub(crate) struct Reactors {
+    shared: Arc<Shared>,
+    all: Vec<Reactor>,
+}
+
+/// The threads behind [`Reactors`].
+pub(crate) struct Threads {
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Reactors {
+    /// Starts `count` threads.
+    pub(crate) fn start(shared: &Arc<Shared>, count: usize) -> Result<(Arc<Self>, Threads), StartError> {
+        let (stop, stopped) = watch::channel(false);
+        let (mut all, mut threads) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Reactor)?;
+            all.push(Reactor { handle: runtime.handle().clone(), connections: Arc::default() });
+            let mut stopped = stopped.clone();
+            let serve = move || {
+                // An error means that the server is gone: stop as well.
+                let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
+            };
+            let thread = std::thread::Builder::new().name(format!("reactor-{number}"));
+            threads.push(thread.spawn(serve).map_err(StartError::Reactor)?);
+        }
+        Ok((Arc::new(Self { shared: Arc::clone(shared), all }), Threads { stop, threads }))
+    }
+
+    /// The reactor that carries the listeners.
+    pub(crate) fn first(&self) -> Option<&Handle> {
+        self.all.first().map(|reactor| &reactor.handle)
+    }
+
+    /// Gives a connection to the reactor that has the fewest.
+    pub(crate) fn give(&self, place: Place, socket: TcpStream) {
+        let (mailbox, messages) = mpsc::unbounded_channel();
+        let Some(presence) = self.shared.registry.connected(mailbox.clone()) else {
+            tracing::warn!(peer = %place.peer, "turned away: all connections are taken; raise connections_max");
+            return;
+        };
+        let fewest = self.all.iter().min_by_key(|reactor| reactor.connections.load(Ordering::Relaxed));
+        let Some(reactor) = fewest else { return };
+        reactor.connections.fetch_add(1, Ordering::Relaxed);
+        let connections = Arc::clone(&reactor.connections);
+        let shared = Arc::clone(&self.shared);
+        reactor.handle.spawn(async move {
+            match tokio::net::TcpStream::from_std(socket) {
+                Ok(socket) => Connection::new(shared, presence, place, socket, mailbox, messages).run().await,
+                Err(error) => {
+                    tracing::warn!(peer = %place.peer, %error, "a connection could not be taken over");
+                }
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The server: portals, reactors, and the view of them from outside.
+
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::error::StartError;
+use crate::listener;
+use crate::memory::Gauge;
+use crate::reactor::{Reactors, Threads};
+use crate::registry::{Message, Registry, SessionId, SessionInfo};
+use block::BufferPool;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) buffers: BufferPool,
+    addresses: Vec<SocketAddr>,
+    origin: Instant,
+}
+
+impl Shared {
+    /// Time since the server's start.
+    pub(crate) fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The same as the timer counts it.
+    pub(crate) fn instant(&self, at: Duration) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.origin + at)
+    }
+
+    /// Where discovery that came to `local` is told to connect: there, and to the other portals that whoever
+    /// reached this one can reach.
+    pub(crate) fn addresses_for(&self, local: SocketAddr) -> Vec<SocketAddr> {
+        let reachable = |address: &&SocketAddr| {
+            let ip = address.ip();
+            **address != local && !ip.is_unspecified() && ip.is_loopback() == local.ip().is_loopback()
+        };
+        let others = self.addresses.iter().filter(reachable).copied();
+        std::iter::once(local).chain(others).collect()
+    }
+}
+
+/// Numbers of a running server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// Connections.
+    pub connections: usize,
+    /// Those of them that have not logged in.
+    pub half_open: usize,
+    /// Connections turned away or dropped to make room, since the start.
+    pub refused: usize,
+    /// Connections closed by a defect (a panic), since the start.
+    pub panics: usize,
+    /// Bytes held by commands under way.
+    pub bytes_in_flight: usize,
+}
+
+/// A running iSCSI server. Dropping it closes every connection and waits for its threads.
+pub struct Server {
+    shared: Arc<Shared>,
+    stop_accepting: watch::Sender<bool>,
+    threads: Option<Threads>,
+}
+
+impl Server {
+    /// Binds the portals and starts the reactors.
+    ///
+    /// # Errors
+    /// If a portal cannot be bound or a thread not started; nothing is left running then.
+    #[allow(clippy::disallowed_methods, reason = "this crate's clock starts here")]
+    pub fn start(config: Config, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
+        if config.portals.is_empty() {
+            return Err(StartError::NoPortal);
+        }
+        let listeners = config.portals.iter().map(|portal| listener::bind(*portal));
+        let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let reactors = if config.reactors == 0 { cores() } else { config.reactors };
+        let shared = Arc::new(Shared {
+            registry: Arc::new(Registry::new(config.limits.clone())),
+            gauge: Arc::new(Gauge::new(config.limits.bytes_max)),
+            buffers: BufferPool::default(),
+            addresses: listeners.iter().map(|(_, address)| *address).collect(),
+            origin: Instant::now(),
+            directory,
+            config,
+        });
+        let (reactors, threads) = Reactors::start(&shared, reactors)?;
+        let (stop_accepting, stop) = watch::channel(false);
+        for ((listener, address), portal) in listeners.into_iter().zip(&shared.config.portals) {
+            tracing::info!(%address, "portal open");
+            let accept =
+                listener::accept(Arc::clone(&shared), Arc::clone(&reactors), *portal, listener, stop.clone());
+            if let Some(first) = reactors.first() {
+                first.spawn(accept);
+            }
+        }
+        Ok(Self { shared, stop_accepting, threads: Some(threads) })
+    }
+
+    /// The addresses listened on, with the ports the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.shared.addresses
+    }
+
+    /// The sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared.registry.list()
+    }
+
+    /// Numbers for status and metrics.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let registry = &self.shared.registry;
+        let (connections, half_open) = registry.connection_counts();
+        Status {
+            connections,
+            half_open,
+            refused: registry.refused.load(Ordering::Relaxed),
+            panics: registry.panics.load(Ordering::Relaxed),
+            bytes_in_flight: self.shared.gauge.used(),
+        }
+    }
+
+    /// Has every session of a target ask the directory again: it is closed if it may not stay, and its units come,
+    /// go or become read-only as the directory says, with the unit attentions that tell the host.
+    pub fn target_changed(&self, target: &str) {
+        self.shared.registry.tell_target(target, Message::Reauthorize);
+    }
+
+    /// Closes one session; the host may log in again. False if there is none of that number.
+    pub fn close_session(&self, session: SessionId) -> bool {
+        self.shared.registry.tell(session, Message::Drop("closed by the administrator"))
+    }
+
+    /// Stops accepting, answers what is under way, then closes each connection without an error to the host, which
+    /// reconnects and sends again what was not answered. True if all was done `within` the time; otherwise the
+    /// rest is cut off. The reactors, and with them work of the volumes' engine, run on until the server is dropped.
+    pub async fn shutdown(&self, within: Duration) -> bool {
+        self.stop_accepting.send_replace(true);
+        self.shared.registry.tell_all(Message::Finish);
+        let mut open = self.shared.registry.watch_open();
+        let all_closed = tokio::time::timeout(within, open.wait_for(|open| *open == 0));
+        if all_closed.await.is_ok() {
+            return true;
+        }
+        self.shared.registry.tell_all(Message::Drop("shutdown took too long"));
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_accepting.send_replace(true);
+        drop(self.threads.take());
+    }
+}

@@ -1,0 +1,159 @@
+//! A session as its connection sees it: the units it may use, and the wait for its predecessor.
+
+use crate::directory::{Access, UnitGrant};
+use crate::registry::{Admitted, Port, Registry, SessionEntry};
+use crate::unit::LogicalUnitHandle;
+use block::BoxFuture;
+use iscsi::target::CommandSizer;
+use scsi::{Lun, NexusId, NexusInfo, TargetPort, UnitAttention};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// A session that was let in. Dropping it takes its nexus from the units and tells the registry that it is over,
+/// so it must live as long as anything of it touches a medium.
+pub(crate) struct Session {
+    pub(crate) entry: Arc<SessionEntry>,
+    pub(crate) nexus: NexusId,
+    /// Sorted by number.
+    units: Vec<UnitGrant>,
+    predecessor: Option<watch::Receiver<bool>>,
+    returned: bool,
+    data_out_max: u32,
+    registry: Arc<Registry>,
+}
+
+impl Session {
+    /// Lets the session's nexus into its units.
+    pub(crate) fn new(
+        admitted: Admitted,
+        access: Access,
+        data_out_max: u32,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let nexus = NexusId(admitted.entry.id.0);
+        let mut session = Self {
+            nexus,
+            units: Vec::new(),
+            predecessor: admitted.predecessor,
+            returned: admitted.returned,
+            entry: admitted.entry,
+            data_out_max,
+            registry,
+        };
+        for grant in access.units {
+            session.attach(grant);
+        }
+        session
+    }
+
+    /// Ready when nothing of the session whose place this one took touches a medium any more. None if that is so.
+    pub(crate) fn take_predecessor(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let mut over = self.predecessor.take().filter(|over| !*over.borrow())?;
+        Some(Box::pin(async move {
+            // An error means that it is gone altogether.
+            let _ = over.wait_for(|over| *over).await;
+        }))
+    }
+
+    pub(crate) fn unit(&self, lun: iscsi::Lun) -> Option<&Arc<LogicalUnitHandle>> {
+        let lun = Lun::from_wire(lun.0)?;
+        let index = self.units.binary_search_by_key(&lun, |grant| grant.lun).ok()?;
+        self.units.get(index).map(|grant| &grant.unit)
+    }
+
+    pub(crate) fn units(&self) -> impl Iterator<Item = &Arc<LogicalUnitHandle>> {
+        self.units.iter().map(|grant| &grant.unit)
+    }
+
+    pub(crate) fn luns(&self) -> Vec<Lun> {
+        self.units.iter().map(|grant| grant.lun).collect()
+    }
+
+    /// Puts the session on a new footing: units may come, go, or change whether they may be written.
+    pub(crate) fn reauthorized(&mut self, access: Access) {
+        let mut new = access.units;
+        let old = std::mem::take(&mut self.units);
+        let mut list_changed = false;
+        for mut grant in old {
+            let same = |other: &UnitGrant| other.lun == grant.lun && Arc::ptr_eq(&other.unit, &grant.unit);
+            match new.iter().position(same) {
+                Some(index) => {
+                    let read_only = new.swap_remove(index).read_only;
+                    if read_only != grant.read_only {
+                        grant.unit.set_nexus_read_only(self.nexus, read_only);
+                    }
+                    grant.read_only = read_only;
+                    self.units.push(grant);
+                }
+                None => {
+                    grant.unit.detach(self.nexus);
+                    list_changed = true;
+                }
+            }
+        }
+        let kept: Vec<_> = self.units().cloned().collect();
+        list_changed |= !new.is_empty();
+        for grant in new {
+            self.attach(grant);
+        }
+        if list_changed {
+            kept.iter().for_each(|unit| unit.raise(self.nexus, UnitAttention::ReportedLunsChanged));
+        }
+    }
+
+    fn attach(&mut self, grant: UnitGrant) {
+        match self.units.binary_search_by_key(&grant.lun, |other| other.lun) {
+            Ok(_) => tracing::error!(lun = grant.lun.number(), "the directory gave this number twice"),
+            Err(index) => {
+                grant.unit.attach(self.nexus, self.nexus_info(grant.read_only));
+                self.units.insert(index, grant);
+            }
+        }
+    }
+
+    fn nexus_info(&self, read_only: bool) -> NexusInfo {
+        let (initiator_port, target_port) = match &self.entry.port {
+            Some(port) => (port.initiator_port(), port.target_port()),
+            None => unreachable!("discovery sessions have no units"),
+        };
+        NexusInfo { initiator_port, target_port, read_only, returned: self.returned }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for grant in &self.units {
+            grant.unit.detach(self.nexus);
+        }
+        self.registry.session_over(&self.entry);
+    }
+}
+
+impl CommandSizer for Session {
+    fn data_out_len(&self, lun: iscsi::Lun, cdb: &[u8]) -> u32 {
+        let Some(unit) = self.unit(lun) else { return 0 };
+        scsi::data_out_len(cdb, unit.block_size_bytes()).min(self.data_out_max)
+    }
+}
+
+/// Before a session there are no commands, and so no data.
+pub(crate) struct NoSession;
+
+impl CommandSizer for NoSession {
+    fn data_out_len(&self, _: iscsi::Lun, _: &[u8]) -> u32 {
+        0
+    }
+}
+
+impl Port {
+    /// The initiator port's SCSI name (RFC 7143 §4.4.1).
+    fn initiator_port(&self) -> String {
+        format!("{},i,0x{}", self.initiator, self.isid)
+    }
+
+    fn target_port(&self) -> TargetPort {
+        // Relative identifiers start at 1 (SPC-4 §4.6.5.2), as portal group tags here do.
+        let relative_id = self.group.0.max(1);
+        TargetPort { target_name: self.target.clone(), portal_group_tag: self.group.0, relative_id }
+    }
+}
