@@ -4,7 +4,7 @@ use super::dispatch::Task;
 use super::parameters::gather;
 use super::range::Range;
 use super::{DataOut, LogicalUnit, Step};
-use crate::completion::Completion;
+use crate::completion::{Completion, total_len};
 use crate::media::{Comparison, MediaCommand};
 use crate::sense::Sense;
 
@@ -28,7 +28,8 @@ impl LogicalUnit {
 
     pub(super) fn write(&self, task: &Task<'_>, data_out: DataOut) -> Result<Step, Sense> {
         let Range { offset, len } = self.transfer_range(task)?;
-        let data = self.data(task, data_out)?;
+        let data = self.blocks_to_write(len, data_out)?;
+        let len = total_len(&data);
         if len == 0 {
             return Ok(Step::Done(Completion::good()));
         }
@@ -43,7 +44,8 @@ impl LogicalUnit {
             _ => return Err(Sense::invalid_cdb_bit(1, 2)),
         };
         let Range { offset, len } = self.transfer_range(task)?;
-        let data = self.data(task, data_out)?;
+        let data = self.blocks_to_write(len, data_out)?;
+        let len = total_len(&data);
         if len == 0 {
             return Ok(Step::Done(Completion::good()));
         }

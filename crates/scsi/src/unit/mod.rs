@@ -46,6 +46,18 @@ pub struct DataOut {
     pub expected_len: u32,
 }
 
+impl DataOut {
+    /// The bytes a command came with, of `expected_len` the initiator announced.
+    pub fn new(chunks: Vec<Bytes>, expected_len: u32) -> Self {
+        Self { chunks, expected_len }
+    }
+
+    /// For a command that sends nothing.
+    pub fn none() -> Self {
+        Self::default()
+    }
+}
+
 /// What has to happen next.
 #[derive(Debug)]
 #[must_use = "the command waits for its next step"]

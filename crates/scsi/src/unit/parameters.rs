@@ -7,30 +7,44 @@ use super::{DataOut, LogicalUnit};
 use crate::completion::total_len;
 use crate::sense::{AdditionalSense, Sense};
 
-/// The initiator offers less data than the command takes, or another amount than it demands. Nothing is
-/// transferred and nothing done (FCP-4 9.4.2 spells out the choices; iSCSI leaves it to the device).
-const WRONG_AMOUNT: Sense = Sense::illegal(AdditionalSense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+/// Less data than the command takes. Nothing is done (FCP-4 9.4.2 spells out what a device may do then;
+/// iSCSI leaves it to the device).
+const TOO_LITTLE: Sense = Sense::illegal(AdditionalSense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
 
 impl LogicalUnit {
     /// Exactly the bytes `task` takes. More may have been offered, fewer not.
     pub(super) fn data(&self, task: &Task<'_>, data_out: DataOut) -> Result<Vec<Bytes>, Sense> {
-        let wanted = u64::from(task.command.data_out_len(task.cdb, self.config.block_size.bytes()));
-        let mut chunks = data_out.chunks;
-        let offered = total_len(&chunks);
-        if offered < wanted {
-            return Err(WRONG_AMOUNT);
-        }
-        if offered > wanted {
-            let _ = split_off(&mut chunks, wanted);
-        }
-        Ok(chunks)
+        let wanted = task.command.data_out_len(task.cdb, self.config.block_size.bytes());
+        exactly(data_out.chunks, u64::from(wanted))
     }
 
-    /// The same for commands where more data means that the host meant something else.
+    /// The same for commands where another amount means that the host meant another command.
     pub(super) fn exact_data(&self, task: &Task<'_>, data_out: DataOut) -> Result<Vec<Bytes>, Sense> {
         let wanted = task.command.data_out_len(task.cdb, self.config.block_size.bytes());
-        if data_out.expected_len == wanted { self.data(task, data_out) } else { Err(WRONG_AMOUNT) }
+        if data_out.expected_len == wanted { self.data(task, data_out) } else { Err(task.bad_length()) }
     }
+
+    /// The bytes of a write of `len` bytes. If the initiator announced fewer whole blocks, only those are
+    /// written and the transport reports the overflow; part of a block cannot be written.
+    pub(super) fn blocks_to_write(&self, len: u64, data_out: DataOut) -> Result<Vec<Bytes>, Sense> {
+        let announced = u64::from(data_out.expected_len).max(total_len(&data_out.chunks));
+        let wanted = len.min(announced);
+        if wanted % u64::from(self.config.block_size.bytes()) != 0 {
+            return Err(TOO_LITTLE);
+        }
+        exactly(data_out.chunks, wanted)
+    }
+}
+
+fn exactly(mut chunks: Vec<Bytes>, wanted: u64) -> Result<Vec<Bytes>, Sense> {
+    let offered = total_len(&chunks);
+    if offered < wanted {
+        return Err(TOO_LITTLE);
+    }
+    if offered > wanted {
+        let _ = split_off(&mut chunks, wanted);
+    }
+    Ok(chunks)
 }
 
 /// One buffer of all chunks; copies only if there are several.

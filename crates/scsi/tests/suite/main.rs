@@ -1,0 +1,18 @@
+//! The logical unit as a host sees it: every command, against a medium in memory.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests may panic")]
+
+mod absent;
+mod attention;
+mod compare_and_write;
+mod failure;
+mod harness;
+mod inquiry;
+mod mode;
+mod provisioning;
+mod report_opcodes;
+mod reserved;
+mod robustness;
+mod state;
+mod transfer;
+mod verify;
