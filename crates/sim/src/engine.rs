@@ -1,0 +1,266 @@
+//! What the simulation asks of an engine: the pool engine, or the small one that the simulation is tested with.
+
+use crate::model::VolumeId;
+use block::{BoxFuture, Disk, Result, Runtime, Volume};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How an engine is to be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// Slab size in bytes.
+    pub slab_bytes: u64,
+    /// Memory for maps, in bytes.
+    pub map_cache_bytes: u64,
+    /// A checkpoint after so many bytes of log.
+    pub checkpoint_log_bytes: u64,
+    /// A checkpoint after so long.
+    pub checkpoint_interval: Duration,
+    /// A checkpoint after so many changed nodes.
+    pub dirty_nodes_max: u64,
+    /// Tell the disk what is free.
+    pub discard: bool,
+}
+
+/// A volume or snapshot as an engine lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its identity.
+    pub id: VolumeId,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// `cache=buffered`.
+    pub buffered: bool,
+    /// Bytes mapped in its own layer, where the engine knows.
+    pub mapped_bytes: Option<u64>,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Checkpoints since opening.
+    pub checkpoints: u64,
+    /// Batches replayed at opening.
+    pub replayed: u64,
+    /// Bytes that data and maps can fill, headroom included.
+    pub usable_bytes: u64,
+    /// Bytes of live data.
+    pub data_bytes: u64,
+    /// Bytes of maps.
+    pub map_bytes: u64,
+    /// Bytes held back.
+    pub headroom_bytes: u64,
+    /// What new data may take.
+    pub free_bytes: u64,
+    /// Why it takes no writes, if so.
+    pub read_only: Option<String>,
+}
+
+/// What a consistency check counted, and what does not fit together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Blocks of live data.
+    pub data_blocks: u64,
+    /// Map nodes.
+    pub nodes: u64,
+    /// Contradictions.
+    pub problems: Vec<String>,
+}
+
+/// A kind of engine.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes a pool on `disk`.
+    fn create(
+        &self,
+        disk: Arc<dyn Disk>,
+        setup: Setup,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>>;
+
+    /// Opens the pool on `disk`.
+    fn open(
+        &self,
+        disk: Arc<dyn Disk>,
+        setup: Setup,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>>;
+
+    /// True if space that was freed can be used again, so that filling the pool is worth a try.
+    fn collects(&self) -> bool;
+}
+
+/// An open pool. The methods mean what those of `store::Pool` do.
+pub trait EnginePool: Send + Sync + 'static {
+    /// Makes an empty thin volume.
+    fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>>;
+    /// A volume or snapshot for I/O.
+    fn open_volume(&self, id: VolumeId) -> Result<Arc<dyn Volume>>;
+    /// All volumes and snapshots.
+    fn volumes(&self) -> Vec<Listed>;
+    /// Grows a volume.
+    fn resize(&self, id: VolumeId, size_bytes: u64) -> BoxFuture<'_, Result<()>>;
+    /// Deletes a volume or snapshot.
+    fn delete(&self, id: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// Takes a snapshot.
+    fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// Makes a volume with the content of another or of a snapshot.
+    fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// The disk has grown.
+    fn grow_disk(&self, size_bytes: u64) -> BoxFuture<'_, Result<()>>;
+    /// Makes a checkpoint.
+    fn checkpoint(&self) -> BoxFuture<'_, Result<()>>;
+    /// Finishes background work.
+    fn settle(&self) -> BoxFuture<'_, Result<()>>;
+    /// Checks what is on disk and in memory against each other.
+    fn check(&self) -> BoxFuture<'_, Result<Findings>>;
+    /// What the engine says of itself.
+    fn gauges(&self) -> Gauges;
+    /// Closes the pool.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// The pool engine.
+pub struct Store {
+    buffers: block::BufferPool,
+}
+
+impl Store {
+    /// The pool engine, whose pools take their memory from one stock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { buffers: block::BufferPool::new(8 << 20) }
+    }
+
+    fn options(&self, setup: Setup) -> store::PoolOptions {
+        store::PoolOptions {
+            slab_bytes: Some(setup.slab_bytes),
+            map_cache_bytes: setup.map_cache_bytes,
+            checkpoint_log_bytes: setup.checkpoint_log_bytes,
+            checkpoint_interval: setup.checkpoint_interval,
+            dirty_nodes_max: setup.dirty_nodes_max,
+            discard: setup.discard,
+            buffers: self.buffers.clone(),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Engine for Store {
+    fn create(
+        &self,
+        disk: Arc<dyn Disk>,
+        setup: Setup,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
+        let options = self.options(setup);
+        Box::pin(async move {
+            let pool = store::Pool::create(vec![disk], "sim", options, runtime).await?;
+            Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
+        })
+    }
+
+    fn open(
+        &self,
+        disk: Arc<dyn Disk>,
+        setup: Setup,
+        runtime: Arc<dyn Runtime>,
+    ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
+        let options = self.options(setup);
+        Box::pin(async move {
+            let pool = store::Pool::open(vec![disk], options, runtime).await?;
+            Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
+        })
+    }
+
+    fn collects(&self) -> bool {
+        true
+    }
+}
+
+struct StorePool(Arc<store::Pool>);
+
+fn store_id(id: VolumeId) -> store::VolumeId {
+    store::VolumeId::from(id)
+}
+
+impl EnginePool for StorePool {
+    fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>> {
+        let spec = store::VolumeSpec { id: store_id(id), size_bytes, thick: false, buffered };
+        Box::pin(self.0.create_volume(spec, Vec::new()))
+    }
+
+    fn open_volume(&self, id: VolumeId) -> Result<Arc<dyn Volume>> {
+        Ok(self.0.open_volume(store_id(id))?)
+    }
+
+    fn volumes(&self) -> Vec<Listed> {
+        let listed = |info: store::VolumeInfo| Listed {
+            id: info.id.into(),
+            size_bytes: info.size_bytes,
+            buffered: info.buffered,
+            mapped_bytes: Some(info.mapped_bytes),
+        };
+        self.0.volumes().into_iter().map(listed).collect()
+    }
+
+    fn resize(&self, id: VolumeId, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.resize_volume(store_id(id), size_bytes, Vec::new()))
+    }
+
+    fn delete(&self, id: VolumeId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.delete_volume(store_id(id), Vec::new()))
+    }
+
+    fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.snapshot_volume(store_id(id), store_id(snapshot), Vec::new()))
+    }
+
+    fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.clone_volume(store_id(source), store_id(clone), Vec::new()))
+    }
+
+    fn grow_disk(&self, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.grow_disk(size_bytes))
+    }
+
+    fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.checkpoint())
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.settle())
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Findings>> {
+        Box::pin(async move {
+            let report = self.0.check().await?;
+            Ok(Findings { data_blocks: report.data_blocks, nodes: report.nodes, problems: report.problems })
+        })
+    }
+
+    fn gauges(&self) -> Gauges {
+        let Some(status) = self.0.status() else { return Gauges::default() };
+        Gauges {
+            checkpoints: status.checkpoints,
+            replayed: status.replayed_batches,
+            usable_bytes: status.usable_bytes,
+            data_bytes: status.data_bytes,
+            map_bytes: status.map_bytes,
+            headroom_bytes: status.headroom_bytes,
+            free_bytes: status.free_bytes,
+            read_only: match status.health {
+                store::Health::ReadOnly(why) => Some(why),
+                _ => None,
+            },
+        }
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.close())
+    }
+}

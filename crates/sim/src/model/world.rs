@@ -1,0 +1,245 @@
+//! The model of a whole pool: its volumes and snapshots, and every write there ever was.
+
+use super::volume::{Presence, VolumeModel};
+use super::{Time, Violation, VolumeId};
+use crate::content::{Content, WriteId};
+use crate::disk::Crash;
+use std::collections::BTreeMap;
+
+/// What is known of a write's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteState {
+    /// No answer came yet, or none ever will.
+    Flying,
+    /// It was acknowledged.
+    Acked,
+    /// It failed, and may have happened in part.
+    Failed,
+}
+
+/// A write, unmap or compare-and-write of one range.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Write {
+    pub(super) start: Time,
+    pub(super) end: Time,
+    pub(super) state: WriteState,
+    pub(super) durable: bool,
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) zeros: bool,
+    /// For an acknowledged compare-and-write: what it found was there since this moment at the latest.
+    pub(super) swaps_after: Time,
+}
+
+impl Write {
+    pub(super) fn covers(&self, sector: u32) -> bool {
+        (self.first..self.first + self.count).contains(&sector)
+    }
+}
+
+/// All writes, by number.
+pub(super) struct Writes(pub(super) Vec<Write>);
+
+impl Writes {
+    pub(super) fn of(&self, id: WriteId) -> &Write {
+        &self.0[id.0 as usize]
+    }
+
+    /// What `sector` holds if `id` was the last write to it.
+    pub(super) fn content(&self, id: WriteId, sector: u32) -> Content {
+        if self.of(id).zeros { Content::Zeros } else { Content::Stamp { write: id, sector } }
+    }
+}
+
+/// The model of a pool.
+pub struct Model {
+    pub(super) writes: Writes,
+    pub(super) volumes: BTreeMap<VolumeId, VolumeModel>,
+    pub(super) clock: Time,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Model {
+    /// A pool without volumes.
+    #[must_use]
+    pub fn new() -> Self {
+        let nothing = Write {
+            start: 0,
+            end: 0,
+            state: WriteState::Acked,
+            durable: true,
+            first: 0,
+            count: u32::MAX,
+            zeros: true,
+            swaps_after: Time::MAX,
+        };
+        Self { writes: Writes(vec![nothing]), volumes: BTreeMap::new(), clock: 1 }
+    }
+
+    /// The next moment.
+    pub fn tick(&mut self) -> Time {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// The volume or snapshot `id`, also if it may not exist.
+    #[must_use]
+    pub fn volume(&self, id: &VolumeId) -> Option<&VolumeModel> {
+        self.volumes.get(id)
+    }
+
+    /// All volumes and snapshots that exist or may exist.
+    pub fn volumes(&self) -> impl Iterator<Item = &VolumeModel> {
+        self.volumes.values()
+    }
+
+    pub(super) fn get(&mut self, id: &VolumeId) -> &mut VolumeModel {
+        self.volumes.get_mut(id).expect("operations name volumes of the model")
+    }
+
+    /// A volume is being created; it may exist from now on.
+    pub fn begin_create(&mut self, id: VolumeId, size_bytes: u64, buffered: bool) {
+        self.volumes.insert(id, VolumeModel::new(id, size_bytes, buffered));
+    }
+
+    /// A snapshot or clone `id` of `source` is being taken since `start`; called when the call has ended, however
+    /// it did, or at a crash.
+    pub fn fork(&mut self, id: VolumeId, source: &VolumeId, start: Time, frozen: bool, buffered: bool) {
+        let now = self.tick();
+        let Some(origin) = self.volumes.get_mut(source) else { return };
+        origin.alone = false;
+        let copy = origin.fork(id, start, now, frozen, buffered);
+        self.volumes.insert(id, copy);
+    }
+
+    /// The engine lists `id` as buffered or not, as its source decided.
+    pub fn set_buffered(&mut self, id: &VolumeId, buffered: bool) {
+        if let Some(volume) = self.volumes.get_mut(id) {
+            volume.buffered = buffered;
+            volume.forgetful |= buffered;
+        }
+    }
+
+    /// Sets whether `id` exists.
+    pub fn set_presence(&mut self, id: &VolumeId, presence: Presence) {
+        self.get(id).presence = presence;
+    }
+
+    /// `id` is gone for certain.
+    pub fn remove(&mut self, id: &VolumeId) {
+        self.volumes.remove(id);
+    }
+
+    /// A resize to `size_bytes` begins.
+    pub fn begin_resize(&mut self, id: &VolumeId, size_bytes: u64) {
+        self.get(id).begin_resize(size_bytes);
+    }
+
+    /// The resize to the size given at its beginning was acknowledged.
+    pub fn ack_resize(&mut self, id: &VolumeId) {
+        let volume = self.get(id);
+        volume.size_bytes = volume.size_bytes_max;
+    }
+
+    /// A write of `count` sectors from `first` on begins.
+    pub fn begin_write(
+        &mut self,
+        id: &VolumeId,
+        first: u32,
+        count: u32,
+        zeros: bool,
+        durable: bool,
+    ) -> WriteId {
+        let start = self.tick();
+        let durable = durable || !self.get(id).buffered;
+        let (end, state) = (Time::MAX, WriteState::Flying);
+        let write = Write { start, end, state, durable, first, count, zeros, swaps_after: Time::MAX };
+        self.writes.0.push(write);
+        let write = WriteId(self.writes.0.len() as u32 - 1);
+        self.get(id).add(write, first..first + count);
+        write
+    }
+
+    /// The write was acknowledged.
+    pub fn ack_write(&mut self, id: &VolumeId, write: WriteId) {
+        let now = self.tick();
+        self.end(write, WriteState::Acked, now);
+        if let Some(volume) = self.volumes.get_mut(id) {
+            volume.ack(write, now, &self.writes);
+        }
+    }
+
+    /// The write failed and may have happened in part.
+    pub fn fail_write(&mut self, write: WriteId) {
+        let now = self.tick();
+        self.end(write, WriteState::Failed, now);
+    }
+
+    /// The write failed, and nothing of it may ever be seen.
+    pub fn refuse_write(&mut self, id: &VolumeId, write: WriteId) {
+        let now = self.tick();
+        self.end(write, WriteState::Failed, now);
+        if let Some(volume) = self.volumes.get_mut(id) {
+            volume.withdraw(write, &self.writes);
+        }
+    }
+
+    fn end(&mut self, write: WriteId, state: WriteState, now: Time) {
+        let entry = &mut self.writes.0[write.0 as usize];
+        entry.state = state;
+        entry.end = now;
+    }
+
+    /// A flush that began at `start` was acknowledged.
+    pub fn ack_flush(&mut self, id: &VolumeId, start: Time) {
+        if let Some(volume) = self.volumes.get_mut(id) {
+            volume.flushed_at = volume.flushed_at.max(start);
+        }
+    }
+
+    /// The engine has crashed: from now on the candidates are what the crash may have left.
+    pub fn crash(&mut self, crash: Crash) {
+        let now = self.tick();
+        for write in self.writes.0.iter_mut().filter(|write| write.state == WriteState::Flying) {
+            write.state = WriteState::Failed;
+            write.end = now;
+        }
+        for volume in self.volumes.values_mut() {
+            volume.crash(crash, now, &self.writes);
+        }
+    }
+
+    /// The engine says which volumes exist, with their sizes.
+    ///
+    /// # Errors
+    /// A volume that must exist does not, or the reverse, or has a wrong size.
+    pub fn observe_volumes(&mut self, found: &[(VolumeId, u64)]) -> Result<(), Violation> {
+        for (id, size_bytes) in found {
+            let volume = self.volumes.get_mut(id);
+            let Some(volume) = volume else {
+                return Err(Violation(format!("volume {:?} exists, but never did or was deleted", name(id))));
+            };
+            volume.observe_size(*size_bytes)?;
+            volume.presence = Presence::Certain;
+        }
+        let is_found = |id: &VolumeId| found.iter().any(|(other, _)| other == id);
+        for volume in self.volumes.values() {
+            if volume.presence == Presence::Certain && !is_found(&volume.id) {
+                return Err(Violation(format!("volume {:?} is gone", name(&volume.id))));
+            }
+        }
+        self.volumes.retain(|id, _| is_found(id));
+        Ok(())
+    }
+}
+
+/// The number by which reports call a volume.
+#[must_use]
+pub fn name(id: &VolumeId) -> u32 {
+    u32::from_le_bytes([id[0], id[1], id[2], id[3]])
+}

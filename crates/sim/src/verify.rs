@@ -1,0 +1,125 @@
+//! What is checked when the pool is open and nobody works: every byte of every volume, and the accounts.
+
+use crate::life::Life;
+use crate::model::{Presence, VolumeId, name};
+use crate::rng::Rng;
+use std::sync::Arc;
+
+/// Reads are cut at multiples of this.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a volume is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// After opening: what is found is settled.
+    Opened,
+    /// In between: what is found must fit.
+    Working,
+}
+
+/// After opening: the list of volumes and all their content.
+pub(crate) async fn opened(life: &Arc<Life>, rng: &mut Rng) {
+    let listed = life.pool.volumes();
+    let found: Vec<_> = listed.iter().map(|listed| (listed.id, listed.size_bytes)).collect();
+    {
+        let mut model = life.world.model.lock();
+        let checked = model.observe_volumes(&found);
+        if checked.is_err() {
+            drop(model);
+            return life.world.check(checked);
+        }
+        for listed in &listed {
+            model.set_buffered(&listed.id, listed.buffered);
+        }
+    }
+    everything(life, rng, When::Opened).await;
+}
+
+/// All content, and the accounts.
+pub(crate) async fn everything(life: &Arc<Life>, rng: &mut Rng, when: When) {
+    let volumes: Vec<_> = {
+        let model = life.world.model.lock();
+        let certain = model.volumes().filter(|volume| volume.presence == Presence::Certain);
+        certain.map(|volume| volume.id).collect()
+    };
+    for id in volumes {
+        content(life, rng, &id, when).await;
+        if life.world.is_over() {
+            return;
+        }
+    }
+    accounts(life, when).await;
+}
+
+async fn content(life: &Arc<Life>, rng: &mut Rng, id: &VolumeId, when: When) {
+    let Some(volume) = life.open_volume(*id) else { return };
+    let size = life.world.model.lock().volume(id).map_or(0, |volume| volume.size_bytes);
+    if volume.size_bytes() != size {
+        return life.world.fail(format!("volume {} has {} bytes, not {size}", name(id), volume.size_bytes()));
+    }
+    let (serial, start) = life.begin(format!("reading all of volume {}", name(id)));
+    let mut data = Vec::with_capacity(size as usize);
+    while (data.len() as u64) < size {
+        let offset = data.len() as u64;
+        let len = (READ_BYTES_MAX >> rng.below(3)).min(size - offset);
+        match volume.read(offset, len).await {
+            Ok(chunks) => chunks.iter().for_each(|chunk| data.extend_from_slice(chunk)),
+            Err(_) if life.world.is_over() => return,
+            Err(error) => {
+                let kind = error.kind;
+                return life.world.fail(format!("volume {}: cannot be read: {kind:?} {error}", name(id)));
+            }
+        }
+        if data.len() as u64 != offset + len {
+            return life.world.fail(format!("volume {}: a read of {len} returned less or more", name(id)));
+        }
+    }
+    if !life.end(serial) {
+        return;
+    }
+    let mut model = life.world.model.lock();
+    let checked = match when {
+        When::Opened => model.observe_all(id, &data),
+        When::Working => model.observe_read(id, 0, &data, start),
+    };
+    drop(model);
+    life.world.count("volumes read whole");
+    life.world.check(checked);
+}
+
+async fn accounts(life: &Arc<Life>, when: When) {
+    let (serial, _) = life.begin("consistency check");
+    let findings = life.pool.check().await;
+    if !life.end(serial) {
+        return;
+    }
+    let findings = match findings {
+        Ok(findings) => findings,
+        Err(error) => return life.world.fail(format!("the consistency check failed: {error}")),
+    };
+    if !findings.problems.is_empty() {
+        return life.world.fail(format!("the accounts are wrong: {:?}", findings.problems));
+    }
+    life.world.count("consistency checks");
+    let gauges = life.pool.gauges();
+    let used = gauges.data_bytes + gauges.map_bytes + gauges.free_bytes;
+    if used > gauges.usable_bytes {
+        life.world.fail(format!("more space in use and free than there is: {gauges:?}"));
+    }
+    for listed in life.pool.volumes() {
+        let Some(mapped) = listed.mapped_bytes else { continue };
+        let model = life.world.model.lock();
+        let alone = model.volume(&listed.id).is_some_and(|volume| volume.alone);
+        let blocks = model.blocks_in_use(&listed.id);
+        drop(model);
+        if let (true, When::Opened, Some(blocks)) = (alone, when, blocks) {
+            if mapped != blocks * 4096 {
+                let id = name(&listed.id);
+                return life
+                    .world
+                    .fail(format!("volume {id}: {mapped} bytes mapped, {blocks} blocks in use"));
+            }
+            life.world.count("mapped sizes compared");
+        }
+    }
+}
