@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -107,6 +108,21 @@ def volumes():
     server.cli("volume", "delete", "post")
     server.cli("volume", "delete", "other")
     expect(not {"post", "other"} & set(names("volume")), "still listed")
+
+
+@check("target names are legal whatever volumes are called")
+def target_names():
+    running()
+    for name in ("Mail", "a_b", "x.y-z", "ü"):
+        try:
+            server.cli("volume", "create", name, "64MiB")
+        except CommandFailed as error:
+            expect(error.status in (2, 3), f"`{name}`: status {error.status}: {error}")
+            continue
+        iqn = server.json("volume", "show", name)["iqn"]
+        # RFC 3722: lower case letters, digits, dash, dot and colon.
+        expect(re.fullmatch(r"iqn\.[0-9]{4}-[0-9]{2}\.[a-z0-9.:-]+", iqn), f"`{name}` has the target name {iqn}")
+        server.cli("volume", "delete", name)
 
 
 @check("hosts and grants: a host sees its volumes only, and reads only where it may only read")

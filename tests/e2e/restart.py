@@ -51,12 +51,13 @@ def own_initiator():
     expect(report["reconnects"] >= RESTARTS, f"only {report['reconnects']} reconnects: the load was not there")
 
 
-def guest_through(restart):
+def guest_through(how, id, restart):
+    """A guest works on a volume of its own while `restart` is called again and again."""
     need_guest()
     running()
-    volume = f"guest-{restart.__name__}"
-    iqn, lun = server.volume(volume, "512MiB", hosts=(guest_name(10),))
-    process = guest("pauses.sh", "10.77.0.1", iqn, lun, 15 * RESTARTS, seconds=240 + 30 * RESTARTS)
+    volume = f"guest-{how}"
+    iqn, lun = server.volume(volume, "512MiB", hosts=(guest_name(id),))
+    process = guest("pauses.sh", "10.77.0.1", iqn, lun, 15 * RESTARTS, id=id, seconds=240 + 30 * RESTARTS)
     end = time.monotonic() + 120
     while "load runs" not in process.log.read_text(errors="replace"):
         expect(process.poll() is None and time.monotonic() < end, lambda: process.log.read_text(errors="replace")[-1500:])
@@ -75,7 +76,7 @@ def orderly():
         server.stop()
         server.start()
 
-    guest_through(orderly_restart)
+    guest_through("orderly", 10, orderly_restart)
 
 
 @check("a Linux guest with default timers sees kills as pauses")
@@ -85,7 +86,7 @@ def killed():
         time.sleep(1)
         server.start()
 
-    guest_through(kill_and_start)
+    guest_through("killed", 11, kill_and_start)
 
 
 if __name__ == "__main__":

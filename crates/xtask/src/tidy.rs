@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-const FILE_LINES: Rule = Rule { name: "file_lines", limit: 400, what: "lines outside tests" };
+const FILE_LINES: Rule = Rule { name: "file_lines", limit: 500, what: "lines outside tests" };
 const TEST_FILE_LINES: Rule = Rule { name: "test_file_lines", limit: 800, what: "lines of tests" };
 const SCRIPT_LINES: Rule = Rule { name: "script_lines", limit: 400, what: "lines" };
 const FUNCTION_LINES: Rule = Rule { name: "function_lines", limit: 70, what: "lines" };
@@ -17,7 +17,7 @@ const UNWRAPS: Rule = Rule { name: "unwraps", limit: 0, what: "`unwrap` outside 
 const EXPECTS: Rule = Rule { name: "expects", limit: 8, what: "`expect` in a thousand lines outside tests" };
 const CASTS: Rule = Rule { name: "casts", limit: 0, what: "`as` casts outside tests" };
 const MISSING_TESTS: Rule =
-    Rule { name: "missing_tests", limit: 0, what: "percent of test code short of 70 percent of its source" };
+    Rule { name: "missing_tests", limit: 0, what: "lines of tests short of 70 for each 100 of source" };
 
 /// Shares of all files and functions that may be long, in percent: see `Totals::measures`.
 const LONG: [(Rule, Kind, u64); 5] = [
