@@ -44,6 +44,16 @@ pub enum ClientError {
         /// The status byte.
         status: u8,
     },
+    /// The iSCSI layer of the target failed before the command reached the logical unit
+    /// (RFC 7143 §11.4.3).
+    #[error("the target failed to deliver the command (response {response:02X}h)")]
+    TargetFailure {
+        /// The response code.
+        response: u8,
+    },
+    /// A task management function ended the command before it was complete.
+    #[error("aborted by a task management function")]
+    Aborted,
     /// The answer is not what the standards allow, or shorter than asked for.
     #[error("the target's answer to {command} makes no sense")]
     BadAnswer {

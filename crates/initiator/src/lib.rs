@@ -10,6 +10,7 @@
 //! against foreign targets too.
 
 mod cdb;
+mod client;
 mod error;
 mod link;
 pub mod load;
@@ -19,8 +20,9 @@ mod url;
 pub mod verify;
 
 pub use cdb::{Capacity, CdbBytes};
+pub use client::{Client, Started};
 pub use error::ClientError;
 pub use link::{Digests, LinkOptions};
 pub use sense::SenseSummary;
 pub use size::ByteSize;
-pub use url::{TargetUrl, UrlError};
+pub use url::{Credentials, TargetUrl, UrlError};

@@ -5,8 +5,18 @@
 //! interruptions are counted as reconnects and show as stalls, not as errors.
 
 mod config;
+mod phase;
+mod plan;
 mod random;
 mod report;
+mod scan;
+mod session;
+mod source;
+mod stamped;
+mod tally;
+
+#[cfg(test)]
+mod proof_tests;
 
 pub use config::{BlockSizes, ConfigError, LoadConfig, Pattern};
 pub use report::{Direction, ErrorCount, LatencyReport, LoadReport, Progress, VerifyReport};
@@ -50,7 +60,6 @@ pub fn run(
     config: &LoadConfig,
     progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<LoadReport, LoadError> {
-    config.check()?;
-    let _ = progress;
-    Err(LoadError::Start(std::io::Error::from(std::io::ErrorKind::Unsupported)))
+    let mut progress = progress;
+    plan::run(config, &mut progress)
 }

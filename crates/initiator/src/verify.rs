@@ -7,9 +7,11 @@
 //! ([`ledger`]). What a read returns is judged against both ([`check`]).
 
 pub mod check;
+pub mod inspector;
 pub mod ledger;
 pub mod stamp;
 
 pub use check::{Fault, FaultReport};
+pub use inspector::Inspector;
 pub use ledger::{Ledger, LedgerError};
 pub use stamp::{Stamp, StampSize};

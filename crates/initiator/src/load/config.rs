@@ -132,7 +132,7 @@ impl BlockSizes {
 
     /// Whether every length is a multiple of `unit` bytes.
     pub fn are_multiples_of(&self, unit: u64) -> bool {
-        self.0.iter().all(|length| length.is_multiple_of(unit))
+        self.0.iter().all(|length| length % unit == 0)
     }
 }
 
@@ -163,7 +163,7 @@ impl fmt::Display for BlockSizes {
 
 fn length(text: &str) -> Result<u64, ConfigError> {
     let ByteSize(bytes) = text.parse()?;
-    if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) || bytes > TRANSFER_BYTES_MAX {
+    if bytes == 0 || bytes % SECTOR_BYTES != 0 || bytes > TRANSFER_BYTES_MAX {
         return Err(ConfigError::new(format!(
             "block size {text} is not a multiple of 512 between 512 and {}",
             ByteSize(TRANSFER_BYTES_MAX)

@@ -142,6 +142,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// The unit of the ledger at `path`; `None` if there is no such ledger yet.
+    pub fn recorded_unit(path: &Path) -> Option<StampSize> {
+        let mut header = [0; HEADER_BYTES];
+        File::open(path).ok()?.read_exact_at(&mut header, 0).ok()?;
+        Header::parse(&header).map(|header| header.stamp)
+    }
+
     /// Identity of the stamps.
     pub fn run(&self) -> RunId {
         self.run
@@ -177,8 +184,8 @@ impl Ledger {
             }
         }
         entries.clear();
-        let (chunks, _) = bytes.as_chunks::<ENTRY_BYTES>();
-        entries.extend(chunks.iter().map(|chunk| Entry::from_bytes(*chunk)));
+        let chunks = bytes.chunks_exact(ENTRY_BYTES);
+        entries.extend(chunks.filter_map(|chunk| chunk.try_into().ok()).map(Entry::from_bytes));
         Ok(())
     }
 
@@ -224,6 +231,9 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Io`].
     pub fn next_page(&self, unit: u64) -> Result<Option<Range<u64>>, LedgerError> {
+        if unit >= self.units {
+            return Ok(None);
+        }
         let entry_bytes = offset(1) - offset(0);
         let at = offset(unit - unit % UNITS_PER_PAGE);
         let data = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
@@ -429,6 +439,16 @@ mod tests {
         }
         assert_eq!(found, written);
         assert!(pages < 1000, "{pages} pages scanned for {} entries", written.len());
+    }
+
+    #[test]
+    fn a_scan_ends_after_a_last_page_that_is_not_full() {
+        let dir = tempfile::tempdir().expect("dir");
+        let ledger = open(&dir.path().join("ledger"), 700, 1).expect("new");
+        ledger.begin(699, 1, &mut Vec::new()).expect("begin");
+        let page = ledger.next_page(512).expect("scan").expect("the last page");
+        assert_eq!(page, 512..700);
+        assert_eq!(ledger.next_page(page.end).expect("scan"), None);
     }
 
     #[test]

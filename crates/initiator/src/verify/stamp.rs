@@ -39,7 +39,7 @@ impl StampSize {
     }
 
     /// The size in bytes, as a length in memory.
-    pub fn len(self) -> usize {
+    pub fn length(self) -> usize {
         match self {
             Self::Sector => 512,
             Self::Page => 4096,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn stamped(address: u64, generation: u32, size: StampSize) -> Vec<u8> {
-        let mut unit = vec![0; size.len()];
+        let mut unit = vec![0; size.length()];
         Stamp { run: RunId(7), address, generation: Generation(generation) }.fill(&mut unit);
         unit
     }
