@@ -3,6 +3,10 @@
 mod config;
 mod connection;
 mod event;
+mod login;
+mod receive;
+mod task;
+mod transmit;
 
 pub use config::Config;
 pub use connection::Connection;

@@ -21,6 +21,7 @@ mod numbers;
 mod text;
 
 pub mod initiator;
+pub mod pair;
 pub mod parameters;
 pub mod payload;
 pub mod pdu;

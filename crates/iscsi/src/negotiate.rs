@@ -169,11 +169,6 @@ impl Negotiation {
         self.session_type = session_type;
     }
 
-    /// What was agreed so far.
-    pub(crate) const fn parameters(&self) -> &Parameters {
-        &self.parameters
-    }
-
     /// What was agreed, made consistent: FirstBurstLength never exceeds MaxBurstLength (RFC 7143 §13.14).
     pub(crate) fn finish(&self) -> Parameters {
         let first_burst_length = self.parameters.first_burst_length.min(self.parameters.max_burst_length);

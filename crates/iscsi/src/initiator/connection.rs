@@ -5,37 +5,82 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Command, Config, Event, TaskId};
-use crate::parameters::Parameters;
-use crate::pdu::TaskManagementFunction;
-use crate::{Lun, PayloadPool};
+use super::login::Login;
+use super::receive::Sink;
+use super::task::{DataJob, Kind, ScsiTask, Tasks, tag_of};
+use super::{CloseReason, Command, Config, Event, TaskId, TaskManagementDone};
+use crate::frame::{FrameReader, FrameWriter, length};
+use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Parameters};
+use crate::pdu::{self, Bhs, Header, IMMEDIATE, TaskManagementFunction, TaskManagementResponse, U24, flags};
+use crate::{CmdSn, Lun, PayloadPool, StatSn, TargetTransferTag};
+
+/// Where a connection stands.
+pub(super) enum Phase {
+    Login(Box<Login>),
+    FullFeature,
+    Closed,
+}
 
 /// One TCP connection to a target, as a state machine.
 pub struct Connection<P: PayloadPool> {
-    pool: P,
-    config: Config,
-    parameters: Parameters,
-    staging: Vec<u8>,
-    events: VecDeque<Event>,
-    now: Duration,
+    pub(super) pool: P,
+    pub(super) config: Config,
+    pub(super) now: Duration,
+    started: Duration,
+    pub(super) phase: Phase,
+    pub(super) parameters: Parameters,
+    pub(super) reader: FrameReader,
+    pub(super) current: Option<Bhs>,
+    pub(super) sink: Sink,
+    pub(super) collected: Vec<u8>,
+    pub(super) direct: bool,
+    pub(super) writer: FrameWriter,
+    pub(super) control: VecDeque<(Bhs, Bytes)>,
+    pub(super) jobs: VecDeque<DataJob>,
+    /// Commands that wait for the window, or for the login.
+    pub(super) queued: VecDeque<TaskId>,
+    pub(super) tasks: Tasks<P::Buf>,
+    pub(super) cmd_sn: CmdSn,
+    pub(super) max_cmd_sn: CmdSn,
+    /// StatSN that comes next; none before the first.
+    pub(super) exp_stat_sn: Option<StatSn>,
+    /// Answer to SendTargets so far.
+    pub(super) targets: Vec<u8>,
+    last_received: Duration,
+    asked_at: Option<Duration>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl<P: PayloadPool> Connection<P> {
     /// A connection just made at `now`; the login starts at once.
     pub fn new(config: Config, pool: P, now: Duration) -> Self {
-        let staging = vec![0; 8192];
-        Self { pool, config, parameters: Parameters::default(), staging, events: VecDeque::new(), now }
-    }
-
-    /// Where the next bytes from the socket go. Empty only when the connection is closed.
-    pub fn recv_space(&mut self) -> &mut [u8] {
-        &mut self.staging
-    }
-
-    /// `count` bytes were put into [`Connection::recv_space`] at `now`.
-    pub fn received(&mut self, count: usize, now: Duration) {
-        let _ = (count, &self.pool, &self.config);
-        self.now = now;
+        let mut connection = Self {
+            pool,
+            now,
+            started: now,
+            phase: Phase::Login(Box::new(Login::new(&config))),
+            parameters: Parameters::default(),
+            reader: FrameReader::new(DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH),
+            current: None,
+            sink: Sink::Discard,
+            collected: Vec::new(),
+            direct: false,
+            writer: FrameWriter::new(),
+            control: VecDeque::new(),
+            jobs: VecDeque::new(),
+            queued: VecDeque::new(),
+            tasks: Tasks::new(),
+            cmd_sn: config.cmd_sn,
+            max_cmd_sn: config.cmd_sn,
+            exp_stat_sn: None,
+            targets: Vec::new(),
+            last_received: now,
+            asked_at: None,
+            events: VecDeque::new(),
+            config,
+        };
+        connection.send_login_request();
+        connection
     }
 
     /// The next thing to tell.
@@ -43,31 +88,72 @@ impl<P: PayloadPool> Connection<P> {
         self.events.pop_front()
     }
 
-    /// Appends what is to be sent next to `out`, in order, until about `bytes_max` bytes are
-    /// appended or there is no more. Returns the bytes appended.
-    pub fn poll_transmit(&mut self, out: &mut VecDeque<Bytes>, bytes_max: usize) -> usize {
-        let _ = (out, bytes_max);
-        0
-    }
-
     /// When [`Connection::handle_timeout`] is to be called if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        None
+        match self.phase {
+            Phase::Login(_) => Some(self.started + self.config.login_timeout),
+            Phase::FullFeature => match self.asked_at {
+                Some(asked_at) => Some(asked_at + self.config.nop_timeout),
+                None => self.config.nop_interval.map(|interval| self.last_received + interval),
+            },
+            Phase::Closed => None,
+        }
     }
 
     /// It is `now`; calling early does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
+        let Some(due) = self.poll_timeout().filter(|due| *due <= now) else { return };
+        debug_assert!(due <= now);
+        match self.phase {
+            Phase::Login(_) => self.close_with(CloseReason::LoginTimeout),
+            Phase::FullFeature if self.asked_at.is_some() => self.close_with(CloseReason::NopTimeout),
+            Phase::FullFeature => {
+                self.asked_at = Some(now);
+                self.send_ping(Kind::KeepAlive, Bytes::new());
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    /// Bytes came: the target is there.
+    pub(super) fn heard(&mut self, now: Duration) {
+        self.now = now;
+        self.last_received = now;
+        self.asked_at = None;
     }
 
     /// Queues a command; it is sent when the target's window is open and the login is through.
     pub fn submit(&mut self, command: Command) -> TaskId {
-        let _ = command;
-        TaskId(0)
+        let immediate = command.immediate;
+        let task = ScsiTask { command, sent: None, buffer: None, received: 0, data_sn: 0 };
+        let id = self.tasks.start(Kind::Scsi(task));
+        if immediate {
+            self.queued.push_front(id);
+        } else {
+            self.queued.push_back(id);
+        }
+        id
     }
 
     /// Asks for targets: all in a discovery session, the current one in a normal session.
-    pub fn send_targets(&mut self) {}
+    pub fn send_targets(&mut self) {
+        let value: &[u8] =
+            if self.config.target_name.is_none() { b"SendTargets=All\0" } else { b"SendTargets=\0" };
+        let id = self.tasks.start(Kind::SendTargets);
+        self.targets.clear();
+        self.send_text(tag_of(id).0, TargetTransferTag::NONE, Bytes::from_static(value));
+    }
+
+    pub(super) fn send_text(&mut self, itt: u32, ttt: TargetTransferTag, data: Bytes) {
+        let header = pdu::TextRequest {
+            opcode: pdu::TextRequest::OPCODE.0 | IMMEDIATE,
+            itt: itt.into(),
+            ttt: ttt.0.into(),
+            ..pdu::TextRequest::blank()
+        };
+        self.push(*header.bytes(), data);
+    }
 
     /// Asks for a task management function, delivered at once. `referenced` is for ABORT TASK.
     pub fn task_management(
@@ -76,20 +162,92 @@ impl<P: PayloadPool> Connection<P> {
         lun: Lun,
         referenced: Option<TaskId>,
     ) -> TaskId {
-        let _ = (function, lun, referenced);
-        TaskId(0)
+        let cmd_sn = self.cmd_sn;
+        let id = self.tasks.start(Kind::TaskManagement { function, lun, referenced, cmd_sn });
+        let referenced_task = referenced.and_then(|task| self.tasks.scsi(task).map(|scsi| scsi.sent));
+        if let (Some(task), Some(None)) = (referenced, referenced_task) {
+            // Never sent: nothing to ask the target.
+            self.queued.retain(|queued| *queued != task);
+            self.tasks.end(task);
+            self.tasks.end(id);
+            let response = TaskManagementResponse::Complete;
+            let done = TaskManagementDone { id, response, ended: vec![task] };
+            self.events.push_back(Event::TaskManagementDone(done));
+            return id;
+        }
+        let header = pdu::TaskManagementRequest {
+            opcode: pdu::TaskManagementRequest::OPCODE.0 | IMMEDIATE,
+            flags: flags::FINAL | function.0,
+            lun: lun.0,
+            itt: tag_of(id).0.into(),
+            referenced_tag: referenced.map_or(u32::MAX, |task| tag_of(task).0).into(),
+            ref_cmd_sn: referenced_task.flatten().map_or(0, |cmd_sn| cmd_sn.0).into(),
+            ..pdu::TaskManagementRequest::blank()
+        };
+        self.push(*header.bytes(), Bytes::new());
+        id
     }
 
     /// Sends a NOP-Out with `data`, which comes back in `NopReply`.
     pub fn nop(&mut self, data: Bytes) {
-        let _ = data;
+        self.send_ping(Kind::Ping, data);
+    }
+
+    fn send_ping(&mut self, kind: Kind<P::Buf>, data: Bytes) {
+        let id = self.tasks.start(kind);
+        let header = pdu::NopOut {
+            opcode: pdu::NopOut::OPCODE.0 | IMMEDIATE,
+            itt: tag_of(id).0.into(),
+            ttt: u32::MAX.into(),
+            ..pdu::NopOut::blank()
+        };
+        self.push(*header.bytes(), data);
     }
 
     /// Closes the session in good order; send when no command is under way, or lose those.
-    pub fn logout(&mut self) {}
+    pub fn logout(&mut self) {
+        let id = self.tasks.start(Kind::Logout);
+        let header = pdu::LogoutRequest {
+            opcode: pdu::LogoutRequest::OPCODE.0 | IMMEDIATE,
+            itt: tag_of(id).0.into(),
+            cid: self.config.cid.0.into(),
+            ..pdu::LogoutRequest::blank()
+        };
+        self.push(*header.bytes(), Bytes::new());
+    }
+
+    /// Queues a request other than a command.
+    pub(super) fn push(&mut self, mut bhs: Bhs, data: Bytes) {
+        let data_len = U24::new(length(data.len()).min(U24::MAX));
+        if let Some(place) = bhs.get_mut(5..8) {
+            place.copy_from_slice(zerocopy::IntoBytes::as_bytes(&data_len));
+        }
+        self.control.push_back((bhs, data));
+    }
 
     /// Ends the connection; `Closed` follows as an event.
-    pub fn close(&mut self) {}
+    pub fn close(&mut self) {
+        self.close_with(CloseReason::Local);
+    }
+
+    pub(super) fn close_with(&mut self, reason: CloseReason) {
+        if matches!(self.phase, Phase::Closed) {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.control.clear();
+        self.jobs.clear();
+        self.queued.clear();
+        self.tasks = Tasks::new();
+        self.sink = Sink::Discard;
+        self.direct = false;
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    /// True once the connection is over.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
 
     /// What was negotiated, so far.
     pub fn parameters(&self) -> &Parameters {
@@ -98,11 +256,13 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Commands submitted and not completed.
     pub fn tasks(&self) -> usize {
-        0
+        self.tasks.commands
     }
 
-    /// How many more commands the target's window takes now.
+    /// How many more commands can be sent at once: what the target's window takes, less what is queued.
     pub fn window(&self) -> u32 {
-        0
+        let room =
+            if self.max_cmd_sn.before(self.cmd_sn) { 0 } else { self.max_cmd_sn.since(self.cmd_sn) + 1 };
+        room.saturating_sub(length(self.queued.len()))
     }
 }

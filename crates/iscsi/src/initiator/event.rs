@@ -84,10 +84,12 @@ pub enum Event {
     NopReply(Bytes),
     /// The target says something on its own.
     AsyncMessage(AsyncMessage),
-    /// The target rejected a PDU; `header` is its copy of the header.
+    /// The target rejected a PDU.
     Rejected {
         /// Why.
         reason: crate::pdu::RejectReason,
+        /// The command or request it ends, if any: no other answer comes.
+        task: Option<TaskId>,
         /// Copy of the rejected header.
         header: Bytes,
     },
@@ -139,12 +141,14 @@ pub struct Completion {
 }
 
 /// A task management function's outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskManagementDone {
     /// What `task_management` returned.
     pub id: TaskId,
     /// The target's answer.
     pub response: TaskManagementResponse,
+    /// Commands it ended: they get no completion.
+    pub ended: Vec<TaskId>,
 }
 
 /// An asynchronous message (RFC 7143 §11.9).

@@ -116,7 +116,8 @@ pub struct BasicHeader {
     pub opcode: u8,
     /// Opcode-specific flags; F in bit 7.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -125,7 +126,8 @@ pub struct BasicHeader {
     pub lun: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved2: [u8; 28],
+    /// Reserved.
+    pub reserved2: [u8; 28],
 }
 
 /// SCSI Command (RFC 7143 §11.3).
@@ -136,7 +138,8 @@ pub struct ScsiCommand {
     pub opcode: u8,
     /// F, R, W and the task attribute.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -171,7 +174,8 @@ pub struct ScsiResponse {
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
     pub data_length: U24,
-    pub(crate) reserved1: [u8; 8],
+    /// Reserved.
+    pub reserved1: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
     /// SNACK Tag.
@@ -198,7 +202,8 @@ pub struct TaskManagementRequest {
     pub opcode: u8,
     /// F and the function.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -217,7 +222,8 @@ pub struct TaskManagementRequest {
     pub ref_cmd_sn: U32,
     /// ExpDataSN.
     pub exp_data_sn: U32,
-    pub(crate) reserved2: [u8; 8],
+    /// Reserved.
+    pub reserved2: [u8; 8],
 }
 
 /// Task Management Function Response (RFC 7143 §11.6).
@@ -230,22 +236,26 @@ pub struct TaskManagementReply {
     pub flags: u8,
     /// Response.
     pub response: u8,
-    pub(crate) reserved1: [u8; 1],
+    /// Reserved.
+    pub reserved1: [u8; 1],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
     pub data_length: U24,
-    pub(crate) reserved2: [u8; 8],
+    /// Reserved.
+    pub reserved2: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved3: [u8; 4],
+    /// Reserved.
+    pub reserved3: [u8; 4],
     /// StatSN.
     pub stat_sn: U32,
     /// ExpCmdSN.
     pub exp_cmd_sn: U32,
     /// MaxCmdSN.
     pub max_cmd_sn: U32,
-    pub(crate) reserved4: [u8; 12],
+    /// Reserved.
+    pub reserved4: [u8; 12],
 }
 
 /// SCSI Data-Out (RFC 7143 §11.7).
@@ -256,7 +266,8 @@ pub struct DataOut {
     pub opcode: u8,
     /// F.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -267,15 +278,18 @@ pub struct DataOut {
     pub itt: U32,
     /// Target Transfer Tag.
     pub ttt: U32,
-    pub(crate) reserved2: [u8; 4],
+    /// Reserved.
+    pub reserved2: [u8; 4],
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved3: [u8; 4],
+    /// Reserved.
+    pub reserved3: [u8; 4],
     /// DataSN.
     pub data_sn: U32,
     /// Buffer offset, bytes.
     pub buffer_offset: U32,
-    pub(crate) reserved4: [u8; 4],
+    /// Reserved.
+    pub reserved4: [u8; 4],
 }
 
 /// SCSI Data-In (RFC 7143 §11.7).
@@ -286,7 +300,8 @@ pub struct DataIn {
     pub opcode: u8,
     /// F, A, O, U, S.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 1],
+    /// Reserved.
+    pub reserved1: [u8; 1],
     /// SCSI status when S is set.
     pub status: u8,
     /// TotalAHSLength, four-byte words.
@@ -321,7 +336,8 @@ pub struct ReadyToTransfer {
     pub opcode: u8,
     /// F.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -354,7 +370,8 @@ pub struct AsyncMessage {
     pub opcode: u8,
     /// F.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -363,7 +380,8 @@ pub struct AsyncMessage {
     pub lun: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved2: [u8; 4],
+    /// Reserved.
+    pub reserved2: [u8; 4],
     /// StatSN.
     pub stat_sn: U32,
     /// ExpCmdSN.
@@ -380,7 +398,8 @@ pub struct AsyncMessage {
     pub parameter2: U16,
     /// Parameter3.
     pub parameter3: U16,
-    pub(crate) reserved3: [u8; 4],
+    /// Reserved.
+    pub reserved3: [u8; 4],
 }
 
 /// Text Request (RFC 7143 §11.10).
@@ -391,7 +410,8 @@ pub struct TextRequest {
     pub opcode: u8,
     /// F and C.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -406,7 +426,8 @@ pub struct TextRequest {
     pub cmd_sn: U32,
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved2: [u8; 16],
+    /// Reserved.
+    pub reserved2: [u8; 16],
 }
 
 /// Text Response (RFC 7143 §11.11).
@@ -417,7 +438,8 @@ pub struct TextResponse {
     pub opcode: u8,
     /// F and C.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -434,7 +456,8 @@ pub struct TextResponse {
     pub exp_cmd_sn: U32,
     /// MaxCmdSN.
     pub max_cmd_sn: U32,
-    pub(crate) reserved2: [u8; 12],
+    /// Reserved.
+    pub reserved2: [u8; 12],
 }
 
 /// Login Request (RFC 7143 §11.12).
@@ -461,12 +484,14 @@ pub struct LoginRequest {
     pub itt: U32,
     /// CID.
     pub cid: U16,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// CmdSN.
     pub cmd_sn: U32,
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved2: [u8; 16],
+    /// Reserved.
+    pub reserved2: [u8; 16],
 }
 
 /// Login Response (RFC 7143 §11.13).
@@ -491,7 +516,8 @@ pub struct LoginResponse {
     pub tsih: U16,
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved1: [u8; 4],
+    /// Reserved.
+    pub reserved1: [u8; 4],
     /// StatSN.
     pub stat_sn: U32,
     /// ExpCmdSN.
@@ -500,7 +526,8 @@ pub struct LoginResponse {
     pub max_cmd_sn: U32,
     /// Status class and detail.
     pub status: U16,
-    pub(crate) reserved2: [u8; 10],
+    /// Reserved.
+    pub reserved2: [u8; 10],
 }
 
 /// Logout Request (RFC 7143 §11.14).
@@ -511,22 +538,26 @@ pub struct LogoutRequest {
     pub opcode: u8,
     /// F and the reason.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
     pub data_length: U24,
-    pub(crate) reserved2: [u8; 8],
+    /// Reserved.
+    pub reserved2: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
     /// CID.
     pub cid: U16,
-    pub(crate) reserved3: [u8; 2],
+    /// Reserved.
+    pub reserved3: [u8; 2],
     /// CmdSN.
     pub cmd_sn: U32,
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved4: [u8; 16],
+    /// Reserved.
+    pub reserved4: [u8; 16],
 }
 
 /// Logout Response (RFC 7143 §11.15).
@@ -539,27 +570,32 @@ pub struct LogoutReply {
     pub flags: u8,
     /// Response.
     pub response: u8,
-    pub(crate) reserved1: [u8; 1],
+    /// Reserved.
+    pub reserved1: [u8; 1],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
     pub data_length: U24,
-    pub(crate) reserved2: [u8; 8],
+    /// Reserved.
+    pub reserved2: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved3: [u8; 4],
+    /// Reserved.
+    pub reserved3: [u8; 4],
     /// StatSN.
     pub stat_sn: U32,
     /// ExpCmdSN.
     pub exp_cmd_sn: U32,
     /// MaxCmdSN.
     pub max_cmd_sn: U32,
-    pub(crate) reserved4: [u8; 4],
+    /// Reserved.
+    pub reserved4: [u8; 4],
     /// Time2Wait, seconds.
     pub time2wait: U16,
     /// Time2Retain, seconds.
     pub time2retain: U16,
-    pub(crate) reserved5: [u8; 4],
+    /// Reserved.
+    pub reserved5: [u8; 4],
 }
 
 /// SNACK Request (RFC 7143 §11.16).
@@ -570,7 +606,8 @@ pub struct SnackRequest {
     pub opcode: u8,
     /// F and the type.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -581,10 +618,12 @@ pub struct SnackRequest {
     pub itt: U32,
     /// Target Transfer Tag.
     pub ttt: U32,
-    pub(crate) reserved2: [u8; 4],
+    /// Reserved.
+    pub reserved2: [u8; 4],
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved3: [u8; 8],
+    /// Reserved.
+    pub reserved3: [u8; 8],
     /// BegRun.
     pub begin_run: U32,
     /// RunLength.
@@ -601,15 +640,18 @@ pub struct Reject {
     pub flags: u8,
     /// Reason.
     pub reason: u8,
-    pub(crate) reserved1: [u8; 1],
+    /// Reserved.
+    pub reserved1: [u8; 1],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
     pub data_length: U24,
-    pub(crate) reserved2: [u8; 8],
+    /// Reserved.
+    pub reserved2: [u8; 8],
     /// Initiator Task Tag.
     pub itt: U32,
-    pub(crate) reserved3: [u8; 4],
+    /// Reserved.
+    pub reserved3: [u8; 4],
     /// StatSN.
     pub stat_sn: U32,
     /// ExpCmdSN.
@@ -618,7 +660,8 @@ pub struct Reject {
     pub max_cmd_sn: U32,
     /// DataSN or R2TSN.
     pub data_sn: U32,
-    pub(crate) reserved4: [u8; 8],
+    /// Reserved.
+    pub reserved4: [u8; 8],
 }
 
 /// NOP-Out (RFC 7143 §11.18).
@@ -629,7 +672,8 @@ pub struct NopOut {
     pub opcode: u8,
     /// F.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -644,7 +688,8 @@ pub struct NopOut {
     pub cmd_sn: U32,
     /// ExpStatSN.
     pub exp_stat_sn: U32,
-    pub(crate) reserved2: [u8; 16],
+    /// Reserved.
+    pub reserved2: [u8; 16],
 }
 
 /// NOP-In (RFC 7143 §11.19).
@@ -655,7 +700,8 @@ pub struct NopIn {
     pub opcode: u8,
     /// F.
     pub flags: u8,
-    pub(crate) reserved1: [u8; 2],
+    /// Reserved.
+    pub reserved1: [u8; 2],
     /// TotalAHSLength, four-byte words.
     pub ahs_words: u8,
     /// DataSegmentLength, bytes without padding.
@@ -672,7 +718,8 @@ pub struct NopIn {
     pub exp_cmd_sn: U32,
     /// MaxCmdSN.
     pub max_cmd_sn: U32,
-    pub(crate) reserved2: [u8; 12],
+    /// Reserved.
+    pub reserved2: [u8; 12],
 }
 
 headers! {

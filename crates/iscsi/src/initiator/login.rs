@@ -1,0 +1,190 @@
+//! The login phase, as an initiator goes through it (RFC 7143 §6.3).
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Phase};
+use super::{CloseReason, Config, Event, LoggedIn};
+use crate::negotiate::Negotiation;
+use crate::parameters::SessionType;
+use crate::pdu::{self, Bhs, Header, IMMEDIATE, LoginStatus, Stage, flags};
+use crate::{CmdSn, PayloadPool, PortalGroupTag, Tsih, text};
+
+/// Most requests of a login.
+const REQUESTS_MAX: u32 = 32;
+
+/// Most text of the target's in one step, bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// A login under way.
+pub(super) struct Login {
+    negotiation: Negotiation,
+    stage: Stage,
+    requests: u32,
+    proposed: bool,
+    identified: bool,
+    /// Answers so far whose end is still to come.
+    text: Vec<u8>,
+    /// What goes into the next request.
+    out: Vec<u8>,
+    /// The target's answer goes on: ask for the rest.
+    more: bool,
+    portal_group_tag: Option<PortalGroupTag>,
+    target_alias: Option<String>,
+    target_address: Option<String>,
+}
+
+impl Login {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut negotiation = Negotiation::new(config.offer.clone());
+        negotiation.set_session_type(config.session_type());
+        Self {
+            negotiation,
+            stage: if config.security_stage { Stage::Security } else { Stage::Operational },
+            requests: 0,
+            proposed: false,
+            identified: false,
+            text: Vec::new(),
+            out: Vec::new(),
+            more: false,
+            portal_group_tag: None,
+            target_alias: None,
+            target_address: None,
+        }
+    }
+
+    /// The text of the next request.
+    fn next_text(&mut self, config: &Config) -> Vec<u8> {
+        let mut out = core::mem::take(&mut self.out);
+        if self.more {
+            return out;
+        }
+        if !core::mem::replace(&mut self.identified, true) {
+            text::put(&mut out, "InitiatorName", &config.initiator_name);
+            if let Some(alias) = &config.initiator_alias {
+                text::put(&mut out, "InitiatorAlias", alias);
+            }
+            match &config.target_name {
+                Some(name) => {
+                    text::put(&mut out, "SessionType", "Normal");
+                    text::put(&mut out, "TargetName", name);
+                }
+                None => text::put(&mut out, "SessionType", "Discovery"),
+            }
+            if self.stage == Stage::Security {
+                text::put(&mut out, "AuthMethod", "None");
+            }
+        }
+        if self.stage == Stage::Operational && !core::mem::replace(&mut self.proposed, true) {
+            self.negotiation.propose(&mut out);
+        }
+        out
+    }
+
+    /// Takes the keys of a whole answer.
+    fn keys(&mut self) -> Result<(), &'static str> {
+        let text = core::mem::take(&mut self.text);
+        for pair in text::pairs(&text) {
+            let (key, value) = pair.map_err(|_| "malformed text in a login response")?;
+            match key {
+                "TargetPortalGroupTag" => {
+                    let tag = text::number(value).and_then(|tag| u16::try_from(tag).ok());
+                    self.portal_group_tag = Some(PortalGroupTag(tag.ok_or("bad TargetPortalGroupTag")?));
+                }
+                "TargetAlias" => self.target_alias = Some(value.to_owned()),
+                "TargetAddress" => self.target_address = Some(value.to_owned()),
+                "AuthMethod" if value == "None" => {}
+                "AuthMethod" => return Err("the target wants an authentication we do not offer"),
+                _ if self.negotiation.accept(key, value).is_ok() => {}
+                // Not an answer to an offer of ours: an offer of the target's.
+                _ => {
+                    let answered = self.negotiation.answer(key, value, &mut self.out);
+                    answered.map_err(|_| "bad value in a login response")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    pub(super) fn session_type(&self) -> SessionType {
+        if self.target_name.is_some() { SessionType::Normal } else { SessionType::Discovery }
+    }
+}
+
+impl<P: PayloadPool> Connection<P> {
+    pub(super) fn send_login_request(&mut self) {
+        let Phase::Login(login) = &mut self.phase else { return };
+        login.requests += 1;
+        if login.requests > REQUESTS_MAX {
+            self.close_with(CloseReason::Protocol("the login does not come to an end"));
+            return;
+        }
+        let text = login.next_text(&self.config);
+        let next = if login.stage == Stage::Security { Stage::Operational } else { Stage::FullFeature };
+        let transit = if login.more { 0 } else { flags::TRANSIT | next.0 };
+        let header = pdu::LoginRequest {
+            opcode: pdu::LoginRequest::OPCODE.0 | IMMEDIATE,
+            flags: transit | login.stage.0 << 2,
+            isid: self.config.isid.0,
+            tsih: self.config.tsih.0.into(),
+            cid: self.config.cid.0.into(),
+            ..pdu::LoginRequest::blank()
+        };
+        self.push(*header.bytes(), Bytes::from(text));
+    }
+
+    /// A login response is there whole.
+    pub(super) fn login_response(&mut self, bhs: &Bhs, data: &[u8]) {
+        let response = pdu::LoginResponse::of(bhs);
+        let Phase::Login(login) = &mut self.phase else {
+            self.close_with(CloseReason::Protocol("login response after the login"));
+            return;
+        };
+        login.text.extend_from_slice(data);
+        if login.text.len() > TEXT_BYTES_MAX {
+            self.close_with(CloseReason::Protocol("too much text in a login"));
+            return;
+        }
+        login.more = response.flags & flags::CONTINUE != 0;
+        let status = LoginStatus(response.status.get());
+        let keys = if login.more { Ok(()) } else { login.keys() };
+        if status.class() != 0 {
+            let address = login.target_address.take();
+            self.close_with(CloseReason::LoginRefused { status, address });
+            return;
+        }
+        if let Err(problem) = keys {
+            self.close_with(CloseReason::Protocol(problem));
+            return;
+        }
+        if response.flags & flags::TRANSIT != 0 {
+            login.stage = Stage(response.flags & 3);
+        }
+        match login.stage {
+            Stage::Security | Stage::Operational => self.send_login_request(),
+            Stage::FullFeature => self.enter_full_feature(Tsih(response.tsih.get())),
+            _ => self.close_with(CloseReason::Protocol("no such login stage")),
+        }
+        self.max_cmd_sn = CmdSn(response.max_cmd_sn.get());
+    }
+
+    fn enter_full_feature(&mut self, tsih: Tsih) {
+        let Phase::Login(login) = core::mem::replace(&mut self.phase, Phase::FullFeature) else { return };
+        let parameters = login.negotiation.finish();
+        self.parameters = parameters;
+        self.reader.enter_full_feature(
+            parameters.header_digest,
+            parameters.data_digest,
+            parameters.own_max_recv_data_segment_length,
+        );
+        self.writer.set_digests(parameters.header_digest, parameters.data_digest);
+        self.events.push_back(Event::LoggedIn(LoggedIn {
+            tsih,
+            session_type: self.config.session_type(),
+            parameters,
+            portal_group_tag: login.portal_group_tag,
+            target_alias: login.target_alias,
+        }));
+    }
+}

@@ -1,0 +1,138 @@
+//! What an initiator has under way: commands, and the few other requests that are answered.
+
+use bytes::Bytes;
+
+use super::{Command, TaskId};
+use crate::pdu::TaskManagementFunction;
+use crate::{CmdSn, InitiatorTaskTag, Lun};
+
+/// Bits of a [`TaskId`] and of an Initiator Task Tag that say which slot.
+const SLOT_BITS: u32 = 16;
+
+/// Most requests under way or queued; below what makes a tag of FFFFFFFFh.
+pub(super) const SLOTS_MAX: usize = 0xfff0;
+
+/// A command and what came back of it so far.
+pub(super) struct ScsiTask<B> {
+    pub(super) command: Command,
+    /// Its CmdSN once sent.
+    pub(super) sent: Option<CmdSn>,
+    pub(super) buffer: Option<B>,
+    /// Bytes read.
+    pub(super) received: u32,
+    /// DataSN or R2TSN that comes next; they share one numbering (RFC 7143 §11.7.5).
+    pub(super) data_sn: u32,
+}
+
+/// What a tag stands for.
+pub(super) enum Kind<B> {
+    Scsi(ScsiTask<B>),
+    TaskManagement {
+        function: TaskManagementFunction,
+        lun: Lun,
+        referenced: Option<TaskId>,
+        cmd_sn: CmdSn,
+    },
+    Ping,
+    /// The connection's own ping.
+    KeepAlive,
+    SendTargets,
+    Logout,
+}
+
+struct Slot<B> {
+    id: Option<TaskId>,
+    kind: Option<Kind<B>>,
+}
+
+/// All requests under way.
+pub(super) struct Tasks<B> {
+    slots: Vec<Slot<B>>,
+    free: Vec<u16>,
+    started: u64,
+    pub(super) commands: usize,
+}
+
+impl<B> Tasks<B> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), started: 0, commands: 0 }
+    }
+
+    /// Starts a request; an id that names none when there are too many.
+    pub(super) fn start(&mut self, kind: Kind<B>) -> TaskId {
+        self.started += 1;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < SLOTS_MAX => {
+                self.slots.push(Slot { id: None, kind: None });
+                u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
+            }
+            None => u16::MAX,
+        };
+        let id = TaskId(self.started << SLOT_BITS | u64::from(slot));
+        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
+            self.commands += usize::from(matches!(kind, Kind::Scsi(_)));
+            *place = Slot { id: Some(id), kind: Some(kind) };
+        }
+        id
+    }
+
+    pub(super) fn end(&mut self, id: TaskId) -> Option<Kind<B>> {
+        let slot = slot_of(id);
+        let place = self.slots.get_mut(usize::from(slot)).filter(|place| place.id == Some(id))?;
+        place.id = None;
+        let kind = place.kind.take()?;
+        self.commands -= usize::from(matches!(kind, Kind::Scsi(_)));
+        self.free.push(slot);
+        Some(kind)
+    }
+
+    pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut Kind<B>> {
+        let place = self.slots.get_mut(usize::from(slot_of(id))).filter(|place| place.id == Some(id))?;
+        place.kind.as_mut()
+    }
+
+    pub(super) fn scsi(&mut self, id: TaskId) -> Option<&mut ScsiTask<B>> {
+        match self.get_mut(id)? {
+            Kind::Scsi(task) => Some(task),
+            _ => None,
+        }
+    }
+
+    /// The request called `itt`.
+    pub(super) fn find(&self, itt: InitiatorTaskTag) -> Option<TaskId> {
+        let [.., high, low] = itt.0.to_be_bytes();
+        let id = self.slots.get(usize::from(u16::from_be_bytes([high, low])))?.id?;
+        (tag_of(id) == itt).then_some(id)
+    }
+
+    /// Commands that were sent and for which `ends` holds.
+    pub(super) fn sent_commands(&self, ends: impl Fn(Lun, CmdSn) -> bool) -> Vec<TaskId> {
+        let ended = |slot: &Slot<B>| match &slot.kind {
+            Some(Kind::Scsi(task)) if ends(task.command.lun, task.sent?) => slot.id,
+            _ => None,
+        };
+        self.slots.iter().filter_map(ended).collect()
+    }
+}
+
+fn slot_of(id: TaskId) -> u16 {
+    let [.., high, low] = id.0.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+/// The tag for a request: its slot, and above it a piece of its number to tell it from the slot's last one.
+pub(super) fn tag_of(id: TaskId) -> InitiatorTaskTag {
+    let [.., a, b, c, d] = id.0.to_be_bytes();
+    InitiatorTaskTag(u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Data on its way to the target: unsolicited, or an R2T's.
+pub(super) struct DataJob {
+    pub(super) task: TaskId,
+    pub(super) ttt: u32,
+    pub(super) lun: Lun,
+    pub(super) data: Bytes,
+    pub(super) offset: u32,
+    pub(super) data_sn: u32,
+}
