@@ -245,7 +245,8 @@ impl EnginePool for TinyPool {
     }
 
     fn gauges(&self) -> Gauges {
-        Gauges { usable_bytes: 1 << 30, free_bytes: 1 << 30, ..Gauges::default() }
+        let read_only = self.0.log.is_broken().then(|| "a flush failed".to_owned());
+        Gauges { usable_bytes: 1 << 30, free_bytes: 1 << 30, read_only, ..Gauges::default() }
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

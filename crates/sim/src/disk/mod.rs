@@ -6,6 +6,8 @@
 
 mod handle;
 mod image;
+#[cfg(test)]
+mod tests;
 
 pub use handle::DiskHandle;
 

@@ -54,9 +54,9 @@ impl Model {
             volume.check_consistent(&found, &self.writes)?;
         }
         for sector in &found {
-            if let Some(newest) = sector.matches.last() {
-                volume.set(sector.sector, vec![Candidate { killed: None, limit: start, ..*newest }]);
-            }
+            // Zeros may come from several writes: which one it was stays open.
+            let settled = |candidate: &Candidate| Candidate { killed: None, limit: start, ..*candidate };
+            volume.set(sector.sector, sector.matches.iter().map(settled).collect());
         }
         Ok(())
     }
@@ -123,11 +123,10 @@ impl Model {
     #[must_use]
     pub fn blocks_in_use(&self, id: &VolumeId) -> Option<u64> {
         let volume = self.volumes.get(id)?;
-        if !volume.cells.is_empty() {
-            return None;
-        }
-        let in_use = |block: &&[WriteId]| block.iter().any(|&write| !self.writes.of(write).zeros);
-        Some(volume.base.chunks(BLOCK_SECTORS as usize).filter(in_use).count() as u64)
+        let sectors: Option<Vec<_>> =
+            (0..volume.sectors()).map(|sector| volume.certain(sector, &self.writes)).collect();
+        let in_use = |block: &&[Content]| block.iter().any(|&content| content != Content::Zeros);
+        Some(sectors?.chunks(BLOCK_SECTORS as usize).filter(in_use).count() as u64)
     }
 
     /// Fills `bytes` with what the sectors from `first` on certainly hold; false if that is not certain.
@@ -135,10 +134,10 @@ impl Model {
     pub fn expected(&self, id: &VolumeId, first: u32, bytes: &mut [u8]) -> bool {
         let Some(volume) = self.volumes.get(id) else { return false };
         for (sector, bytes) in (first..).zip(bytes.chunks_mut(SECTOR)) {
-            let Some(write) = volume.certain(sector) else { return false };
-            match self.writes.content(write, sector) {
-                Content::Stamp { write, sector } => crate::content::fill(bytes, write, sector),
-                _ => bytes.fill(0),
+            match volume.certain(sector, &self.writes) {
+                Some(Content::Stamp { write, sector }) => crate::content::fill(bytes, write, sector),
+                Some(_) => bytes.fill(0),
+                None => return false,
             }
         }
         true
@@ -200,26 +199,20 @@ impl VolumeModel {
     }
 
     fn wrong(&self, sector: u32, read: Content, writes: &Writes) -> Violation {
-        let describe = |write: WriteId| {
-            let of = writes.of(write);
-            let (first, count, start, end) = (of.first, of.count, of.start, of.end);
-            let kind = if of.zeros { "zeros" } else { "data" };
-            format!("write {} ({kind} {first}+{count}, {:?}, {start}..{end})", write.0, of.state)
-        };
         let candidates: Vec<_> = self
             .candidates(sector)
             .iter()
             .map(|candidate| {
                 format!(
                     "{}{}",
-                    describe(candidate.write),
+                    writes.describe(candidate.write),
                     if candidate.killed.is_some() { " killed" } else { "" }
                 )
             })
             .collect();
         let read = match read {
             Content::Stamp { write, sector } if (write.0 as usize) < writes.0.len() => {
-                format!("sector {sector} of {}", describe(write))
+                format!("sector {sector} of {}", writes.describe(write))
             }
             other => format!("{other:?}"),
         };
@@ -247,11 +240,12 @@ impl VolumeModel {
             };
             for other in block.iter().filter(|other| newer.covers(other.sector)) {
                 if other.matches.iter().all(older) {
-                    let (id, sector) = (name(&self.id), other.sector);
-                    let write = only.write.0;
+                    let (id, sector, seen) = (name(&self.id), other.sector, seen.sector);
+                    let newer = writes.describe(only.write);
+                    let older: Vec<_> =
+                        other.matches.iter().map(|older| writes.describe(older.write)).collect();
                     return Err(Violation(format!(
-                        "volume {id}: block torn: sector {} shows write {write}, sector {sector} an older one",
-                        seen.sector
+                        "volume {id}: block torn: sector {seen} shows {newer}, sector {sector} the older {older:?}"
                     )));
                 }
             }
@@ -265,7 +259,9 @@ impl VolumeModel {
         let newest = starts.map(|found| writes.of(found.matches[0].write).start).max().unwrap_or(0);
         for seen in found {
             let Some(cell) = self.cells.get(&seen.sector) else { continue };
-            let missing = cell.iter().map(|candidate| candidate.write).find(|&write| {
+            // A candidate limited to before `newest` came with a clone, which need not have caught it.
+            let reachable = cell.iter().filter(|candidate| candidate.limit >= newest);
+            let missing = reachable.map(|candidate| candidate.write).find(|&write| {
                 let write = writes.of(write);
                 let before = |candidate: &Candidate| writes.of(candidate.write).end < write.start;
                 write.state == WriteState::Acked && write.end < newest && seen.matches.iter().all(before)

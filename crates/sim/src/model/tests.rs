@@ -1,1 +1,234 @@
+//! Tests of the model: what it allows, and what it does not.
 
+use super::{Model, Presence, VolumeId};
+use crate::content::{SECTOR, WriteId, fill};
+use crate::disk::Crash;
+
+const ID: VolumeId = [1; 16];
+const COPY: VolumeId = [2; 16];
+
+fn model(buffered: bool) -> Model {
+    let mut model = Model::new();
+    model.begin_create(ID, 64 * 1024, buffered);
+    model.set_presence(&ID, Presence::Certain);
+    model
+}
+
+/// The content of sectors `first..` as the writes given left them; 0 stands for zeros.
+fn content(first: u32, writes: &[u32]) -> Vec<u8> {
+    let mut data = vec![0; writes.len() * SECTOR];
+    for ((sector, &write), bytes) in (first..).zip(writes).zip(data.chunks_mut(SECTOR)) {
+        if write != 0 {
+            fill(bytes, WriteId(write), sector);
+        }
+    }
+    data
+}
+
+fn write(model: &mut Model, first: u32, count: u32) -> u32 {
+    let write = model.begin_write(&ID, first, count, false, false);
+    model.ack_write(&ID, write);
+    write.0
+}
+
+/// Whether a read of the sectors may find the writes given.
+fn reads(model: &mut Model, first: u32, writes: &[u32]) -> bool {
+    let start = model.tick();
+    model.observe_read(&ID, first, &content(first, writes), start).is_ok()
+}
+
+#[test]
+fn an_acknowledged_write_is_found_and_nothing_older() {
+    let mut model = model(false);
+    let first = write(&mut model, 0, 8);
+    let second = write(&mut model, 0, 8);
+    assert!(!reads(&mut model, 0, &[first; 8]));
+    assert!(!reads(&mut model, 0, &[0; 8]));
+    assert!(reads(&mut model, 0, &[second; 8]));
+}
+
+#[test]
+fn writes_at_the_same_time_end_in_either_order_until_a_read_says_which() {
+    let mut model = model(false);
+    let one = model.begin_write(&ID, 0, 8, false, false);
+    let two = model.begin_write(&ID, 0, 8, false, false);
+    model.ack_write(&ID, one);
+    model.ack_write(&ID, two);
+    assert!(reads(&mut model, 0, &[one.0; 8]));
+    assert!(!reads(&mut model, 0, &[two.0; 8]), "the first read settled it");
+}
+
+#[test]
+fn a_read_during_a_write_may_find_either_and_no_later_read_goes_back() {
+    let mut model = model(false);
+    let old = write(&mut model, 0, 8);
+    let new = model.begin_write(&ID, 0, 8, false, false);
+    assert!(reads(&mut model, 0, &[old; 8]));
+    assert!(reads(&mut model, 0, &[new.0; 8]));
+    assert!(!reads(&mut model, 0, &[old; 8]));
+}
+
+#[test]
+fn a_read_that_began_before_the_acknowledgement_may_find_the_old_content() {
+    let mut model = model(false);
+    let old = write(&mut model, 0, 8);
+    let start = model.tick();
+    write(&mut model, 0, 8);
+    assert!(model.observe_read(&ID, 0, &content(0, &[old; 8]), start).is_ok());
+}
+
+#[test]
+fn blocks_are_never_torn_but_writes_of_several_blocks_may_be() {
+    let mut model = model(false);
+    let old = write(&mut model, 0, 16);
+    let new = model.begin_write(&ID, 0, 16, false, false);
+    model.crash(Crash::Machine);
+    let torn = [vec![new.0; 4], vec![old; 12]].concat();
+    assert!(!reads(&mut model, 0, &torn));
+    let half = [vec![new.0; 8], vec![old; 8]].concat();
+    assert!(model.observe_all(&ID, &[content(0, &half), vec![0; 64 * 1024 - 16 * SECTOR]].concat()).is_ok());
+    assert!(reads(&mut model, 0, &half), "what was found stays");
+    assert!(!reads(&mut model, 0, &[new.0; 16]));
+}
+
+#[test]
+fn durable_volumes_lose_nothing_in_any_crash() {
+    let mut model = model(false);
+    let old = write(&mut model, 0, 8);
+    let new = write(&mut model, 0, 8);
+    model.crash(Crash::Machine);
+    assert!(!reads(&mut model, 0, &[old; 8]));
+    assert!(reads(&mut model, 0, &[new; 8]));
+}
+
+#[test]
+fn buffered_volumes_lose_only_what_was_not_flushed_and_only_with_the_machine() {
+    for (crash, flushed, lost) in [
+        (Crash::Process, false, false),
+        (Crash::Machine, false, true),
+        (Crash::Machine, true, false),
+        (Crash::Process, true, false),
+    ] {
+        let mut model = model(true);
+        let old = write(&mut model, 0, 8);
+        write(&mut model, 0, 8);
+        if flushed {
+            let start = model.tick();
+            model.ack_flush(&ID, start);
+        }
+        model.crash(crash);
+        assert_eq!(reads(&mut model, 0, &[old; 8]), lost, "{crash:?} flushed {flushed}");
+    }
+}
+
+#[test]
+fn what_a_process_crash_left_in_the_cache_is_lost_if_the_machine_crashes_before_opening() {
+    let mut model = model(true);
+    let old = write(&mut model, 0, 8);
+    write(&mut model, 0, 8);
+    model.crash(Crash::Process);
+    model.crash(Crash::Machine);
+    assert!(reads(&mut model, 0, &[old; 8]));
+}
+
+#[test]
+fn a_durable_write_to_a_buffered_volume_stays() {
+    let mut model = model(true);
+    let old = write(&mut model, 0, 8);
+    let new = model.begin_write(&ID, 0, 8, false, true);
+    model.ack_write(&ID, new);
+    model.crash(Crash::Machine);
+    assert!(!reads(&mut model, 0, &[old; 8]));
+}
+
+#[test]
+fn a_write_that_found_no_space_is_never_seen() {
+    let mut model = model(false);
+    let refused = model.begin_write(&ID, 0, 8, false, false);
+    model.refuse_write(&ID, refused);
+    assert!(!reads(&mut model, 0, &[refused.0; 8]));
+    assert!(reads(&mut model, 0, &[0; 8]));
+}
+
+#[test]
+fn a_failed_write_may_be_seen_until_another_is_acknowledged() {
+    let mut model = model(false);
+    let failed = model.begin_write(&ID, 0, 8, false, false);
+    model.fail_write(failed);
+    assert!(reads(&mut model, 0, &[0; 8]));
+    assert!(reads(&mut model, 0, &[failed.0; 8]));
+    write(&mut model, 0, 8);
+    assert!(!reads(&mut model, 0, &[failed.0; 8]));
+}
+
+#[test]
+fn a_snapshot_has_one_moment_and_keeps_it() {
+    let mut model = model(false);
+    let before = write(&mut model, 0, 8);
+    let start = model.tick();
+    let during = model.begin_write(&ID, 0, 8, false, false);
+    model.fork(COPY, &ID, start, true, false);
+    model.ack_write(&ID, during);
+    let after = write(&mut model, 0, 8);
+    let mut found = |writes: &[u32]| {
+        let start = model.tick();
+        model.observe_read(&COPY, 0, &content(0, writes), start).is_ok()
+    };
+    assert!(!found(&[after; 8]));
+    assert!(found(&[during.0; 8]));
+    assert!(!found(&[before; 8]), "the first read settled it");
+}
+
+#[test]
+fn a_snapshot_with_a_later_write_has_the_earlier_one_too() {
+    for (first_seen, second_seen, allowed) in [(true, true, true), (true, false, true), (false, true, false)]
+    {
+        let mut model = model(false);
+        let start = model.tick();
+        let first = write(&mut model, 0, 8);
+        let second = write(&mut model, 8, 8);
+        model.fork(COPY, &ID, start, true, false);
+        let part = |seen: bool, write: u32| vec![if seen { write } else { 0 }; 8];
+        let writes = [part(first_seen, first), part(second_seen, second), vec![0; 112]].concat();
+        // Both were acknowledged before the end of the call; before its start, neither was there.
+        let volume = model.volumes.get_mut(&COPY).unwrap();
+        for sector in 0..16 {
+            let mut cell = volume.candidates(sector);
+            cell.insert(0, super::cell::Candidate::new(super::NOTHING));
+            volume.cells.insert(sector, cell);
+        }
+        assert_eq!(
+            model.observe_all(&COPY, &content(0, &writes)).is_ok(),
+            allowed,
+            "{first_seen} {second_seen}"
+        );
+    }
+}
+
+#[test]
+fn of_two_swaps_of_the_same_content_one_must_fail() {
+    let mut model = model(false);
+    let old = write(&mut model, 0, 8);
+    let start = model.tick();
+    let expected = content(0, &[old; 8]);
+    let one = model.begin_write(&ID, 0, 8, false, false);
+    let two = model.begin_write(&ID, 0, 8, false, false);
+    assert!(model.ack_swap(&ID, one, &expected, start).is_ok());
+    assert!(reads(&mut model, 0, &[one.0; 8]));
+    assert!(model.ack_swap(&ID, two, &expected, start).is_ok(), "its start still saw the old content");
+    assert!(
+        !reads(&mut model, 0, &[one.0; 8]) && !reads(&mut model, 0, &[two.0; 8]),
+        "but no order fits both"
+    );
+}
+
+#[test]
+fn volumes_exist_as_acknowledged() {
+    let mut model = model(false);
+    assert!(model.observe_volumes(&[]).is_err(), "lost");
+    assert!(model.observe_volumes(&[(ID, 64 * 1024), (COPY, 4096)]).is_err(), "from nowhere");
+    assert!(model.observe_volumes(&[(ID, 4096)]).is_err(), "of another size");
+    model.begin_create(COPY, 4096, false);
+    assert!(model.observe_volumes(&[(ID, 64 * 1024)]).is_ok(), "its creation was never acknowledged");
+    assert!(model.volume(&COPY).is_none());
+}

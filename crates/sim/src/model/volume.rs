@@ -3,7 +3,7 @@
 use super::cell::{Candidate, Time};
 use super::world::{WriteState, Writes, name};
 use super::{NOTHING, Violation, VolumeId};
-use crate::content::{SECTOR, WriteId};
+use crate::content::{Content, SECTOR, WriteId};
 use crate::disk::Crash;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -113,19 +113,15 @@ impl VolumeModel {
         }
     }
 
-    /// The one write that `sector` certainly holds, if it is certain.
-    #[must_use]
-    pub fn certain(&self, sector: u32) -> Option<WriteId> {
-        match self.cells.get(&sector) {
-            None => self.base.get(sector as usize).copied(),
-            Some(cell) => {
-                let mut alive = cell.iter().filter(|candidate| candidate.killed.is_none());
-                match (alive.next(), alive.next()) {
-                    (Some(only), None) => Some(only.write),
-                    _ => None,
-                }
-            }
-        }
+    /// What `sector` certainly holds, if that is certain.
+    pub(super) fn certain(&self, sector: u32, writes: &Writes) -> Option<Content> {
+        let Some(cell) = self.cells.get(&sector) else {
+            return self.base.get(sector as usize).map(|&write| writes.content(write, sector));
+        };
+        let alive = cell.iter().filter(|candidate| candidate.killed.is_none());
+        let mut contents = alive.map(|candidate| writes.content(candidate.write, sector));
+        let first = contents.next()?;
+        contents.all(|other| other == first).then_some(first)
     }
 
     pub(super) fn add(&mut self, write: WriteId, sectors: Range<u32>) {

@@ -45,6 +45,13 @@ impl Writes {
         &self.0[id.0 as usize]
     }
 
+    /// A write, for reports.
+    pub(super) fn describe(&self, id: WriteId) -> String {
+        let Write { first, count, start, end, state, zeros, .. } = self.of(id);
+        let kind = if *zeros { "zeros" } else { "data" };
+        format!("write {} ({kind} {first}+{count}, {state:?}, {start}..{end})", id.0)
+    }
+
     /// What `sector` holds if `id` was the last write to it.
     pub(super) fn content(&self, id: WriteId, sector: u32) -> Content {
         if self.of(id).zeros { Content::Zeros } else { Content::Stamp { write: id, sector } }

@@ -83,6 +83,8 @@ struct Tail {
     offset: u64,
     sequence: u64,
     unflushed: bool,
+    /// A flush failed: what is on the disk is unknown, and nothing can be promised any more.
+    broken: bool,
 }
 
 #[derive(Default)]
@@ -133,6 +135,9 @@ impl Log {
 
     /// Writes `record` to the end. The caller has the turn.
     pub(super) async fn append(&self, record: &Record, durable: bool, bug: Option<Bug>) -> Result<()> {
+        if self.is_broken() {
+            return Err(BlockError::new(ErrorKind::ReadOnly, "tiny", "a flush failed"));
+        }
         let (offset, sequence, unflushed) = {
             let tail = self.tail.lock();
             (tail.offset, tail.sequence, tail.unflushed)
@@ -146,16 +151,31 @@ impl Log {
         let persist = if durable && !unflushed { Persist::Durable } else { Persist::Cached };
         self.disk.write(offset, vec![bytes.into()], persist).await?;
         if durable && unflushed {
-            self.disk.flush().await?;
+            self.flush_disk().await?;
         }
-        *self.tail.lock() = Tail { offset: offset + len, sequence: sequence + 1, unflushed: !durable };
+        let unflushed = !durable;
+        *self.tail.lock() = Tail { offset: offset + len, sequence: sequence + 1, unflushed, broken: false };
         Ok(())
+    }
+
+    async fn flush_disk(&self) -> Result<()> {
+        if self.is_broken() {
+            return Err(BlockError::new(ErrorKind::ReadOnly, "tiny", "a flush failed"));
+        }
+        let result = self.disk.flush().await;
+        self.tail.lock().broken |= result.is_err();
+        result
+    }
+
+    /// True if nothing can be promised any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.tail.lock().broken
     }
 
     /// Makes all records durable.
     pub(super) async fn flush(&self) -> Result<()> {
         let _turn = self.turn().await;
-        self.disk.flush().await?;
+        self.flush_disk().await?;
         self.tail.lock().unflushed = false;
         Ok(())
     }
@@ -177,7 +197,8 @@ impl Log {
             offset += whole;
         }
         self.disk.flush().await?;
-        *self.tail.lock() = Tail { offset, sequence: records.len() as u64, unflushed: false };
+        let sequence = records.len() as u64;
+        *self.tail.lock() = Tail { offset, sequence, unflushed: false, broken: false };
         Ok(records)
     }
 }
