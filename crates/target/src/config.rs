@@ -63,6 +63,8 @@ pub struct Config {
     pub socket_buffer_bytes: Option<usize>,
     /// How long the last bytes of a closing connection may take to be sent.
     pub close_timeout: Duration,
+    /// How long the other side may take to close a connection that this side has closed, before it is cut.
+    pub linger: Duration,
 }
 
 impl Config {
@@ -77,6 +79,7 @@ impl Config {
             limits: Limits::default(),
             socket_buffer_bytes: None,
             close_timeout: Duration::from_secs(5),
+            linger: Duration::from_secs(1),
         }
     }
 }

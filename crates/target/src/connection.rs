@@ -16,8 +16,9 @@ use block::BoxFuture;
 use iscsi::PortalGroupTag;
 use iscsi::parameters::SessionType;
 use iscsi::target::{Event, TaskId};
+use socket2::SockRef;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,6 +52,9 @@ enum Stage {
     Finishing,
     /// The protocol has ended; ends when what it has to say is sent.
     Closing,
+    /// All is sent. Cutting the connection now could cost the other side what it has not received yet: it closes
+    /// first.
+    Lingering,
     /// The socket is of no use any more.
     Over,
 }
@@ -149,7 +153,7 @@ impl Connection {
         self.poll_functions(context);
         self.adapt_window();
         more |= self.write(context);
-        self.check_finished();
+        more |= self.check_finished();
         if self.stage == Stage::Over {
             return Poll::Ready(());
         }
@@ -208,6 +212,9 @@ impl Connection {
 
     /// Takes in what has arrived. True if there may be more.
     fn read(&mut self, context: &mut Context<'_>) -> bool {
+        if self.stage == Stage::Lingering {
+            return self.discard(context);
+        }
         for _ in 0..READS_MAX {
             if self.stage != Stage::Open {
                 return false;
@@ -228,6 +235,18 @@ impl Connection {
             }
         }
         true
+    }
+
+    /// Reads what nobody wants any more, until the other side closes.
+    fn discard(&mut self, context: &mut Context<'_>) -> bool {
+        let mut nowhere = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut nowhere);
+        match Pin::new(&mut self.wire.socket).poll_read(context, &mut buffer) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => return true,
+            Poll::Ready(_) => self.stage = Stage::Over,
+        }
+        false
     }
 
     fn received(&mut self, count: usize, context: &mut Context<'_>) {
@@ -377,7 +396,7 @@ impl Connection {
     /// Sends what there is. True if the socket took all and reading may go on.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
         let mut read_again = false;
-        while self.stage != Stage::Over {
+        while !matches!(self.stage, Stage::Lingering | Stage::Over) {
             let Wire { socket, protocol, outbox } = &mut self.wire;
             let was_full = self.stage == Stage::Open && protocol.recv_space().is_empty();
             let gathered = outbox.fill(|chunks, room| protocol.poll_transmit(chunks, room));
@@ -396,20 +415,24 @@ impl Connection {
         read_again | self.start_waiting(context)
     }
 
-    /// Whether a connection that takes nothing more in has said all it has to.
-    fn check_finished(&mut self) {
+    /// Lets a connection that takes nothing more in, and has said all it has to, linger. True if it begins to.
+    fn check_finished(&mut self) -> bool {
         let sent = self.wire.outbox.is_empty() && !self.wire.protocol.has_transmit();
         let done = match self.stage {
-            Stage::Open | Stage::Over => false,
+            Stage::Open | Stage::Lingering | Stage::Over => false,
             Stage::Finishing => sent && self.execution.is_quiet(),
             Stage::Closing => sent,
         };
+        let config = &self.shared.config;
         if done {
-            self.stage = Stage::Over;
+            self.stage = Stage::Lingering;
+            self.close_at = Some(self.shared.now() + config.linger);
+            // An error means that the other side has closed already.
+            let _ = SockRef::from(&self.wire.socket).shutdown(Shutdown::Write);
+        } else if self.stage == Stage::Closing && self.close_at.is_none() {
+            self.close_at = Some(self.shared.now() + config.close_timeout);
         }
-        if self.stage == Stage::Closing && self.close_at.is_none() {
-            self.close_at = Some(self.shared.now() + self.shared.config.close_timeout);
-        }
+        done
     }
 
     /// Sees to the protocol's times. True if something happened.
@@ -426,7 +449,7 @@ impl Connection {
         }
         let now = self.shared.now();
         if self.close_at.is_some_and(|at| at <= now) {
-            self.end("the last bytes could not be sent in time");
+            self.stage = Stage::Over;
         } else if protocol_at.is_some_and(|at| at <= now) {
             self.wire.protocol.handle_timeout(now);
             self.take_events(context);

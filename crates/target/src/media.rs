@@ -66,7 +66,14 @@ fn failure(error: &BlockError, range: ByteRange) -> MediaFailure {
         ErrorKind::Busy => MediaFailureKind::Busy,
         _ => MediaFailureKind::Internal,
     };
-    tracing::warn!(%error, ?kind, offset = range.offset, len = range.len, "a command failed on its volume");
+    let (offset, len) = (range.offset, range.len);
+    match kind {
+        MediaFailureKind::MediumError | MediaFailureKind::Internal => {
+            tracing::error!(%error, ?kind, offset, len, "a command failed on its volume");
+        }
+        // The host is told, and tries again and again: nothing to fill a log with.
+        _ => tracing::debug!(%error, ?kind, offset, len, "a command could not be carried out"),
+    }
     // Other kinds may carry an offset on a disk below, which would tell the host a wrong block.
     let inside = |offset: &u64| *offset >= range.offset && *offset - range.offset < range.len;
     let offset = error.offset.filter(|offset| error.kind == ErrorKind::Corrupt && inside(offset));
@@ -228,7 +235,7 @@ fn skip(chunks: &[Bytes], skipped: u64) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Where `data` first differs from the bytes that `expected` yields, at least as many.
-fn first_difference<'a>(data: &[Bytes], expected: &mut dyn Iterator<Item = &'a [u8]>) -> Option<u64> {
+fn first_difference(data: &[Bytes], expected: &mut dyn Iterator<Item = &[u8]>) -> Option<u64> {
     let mut position = 0;
     let mut other: &[u8] = &[];
     for chunk in data {

@@ -56,7 +56,7 @@ impl Reactors {
     pub(crate) fn give(&self, place: Place, socket: TcpStream) {
         let (mailbox, messages) = mpsc::unbounded_channel();
         let Some(presence) = self.shared.registry.connected(mailbox.clone()) else {
-            tracing::warn!(peer = %place.peer, "turned away: all connections are taken; raise connections_max");
+            tracing::debug!(peer = %place.peer, "turned away: all connections are taken, or the server closes");
             return;
         };
         let fewest = self.all.iter().min_by_key(|reactor| reactor.connections.load(Ordering::Relaxed));

@@ -175,6 +175,8 @@ struct Sessions {
 struct Connections {
     all: HashMap<ConnectionId, Mailbox>,
     half_open: BTreeMap<ConnectionId, Mailbox>,
+    /// The server takes no more.
+    closing: bool,
 }
 
 impl Connections {
@@ -246,6 +248,9 @@ impl Registry {
     /// that has not logged in.
     pub(crate) fn connected(self: &Arc<Self>, mailbox: Mailbox) -> Option<Presence> {
         let mut connections = self.connections.lock();
+        if connections.closing {
+            return None;
+        }
         let full = connections.all.len() >= self.limits.connections_max;
         if full || connections.half_open.len() >= self.limits.half_open_max {
             let made_room = connections.drop_oldest_half_open("others wait to log in");
@@ -271,8 +276,11 @@ impl Registry {
         self.open.subscribe()
     }
 
-    pub(crate) fn tell_all(&self, message: Message) {
-        for mailbox in self.connections.lock().all.values() {
+    /// Takes no more connections, and tells those there are.
+    pub(crate) fn close(&self, message: Message) {
+        let mut connections = self.connections.lock();
+        connections.closing = true;
+        for mailbox in connections.all.values() {
             let _ = mailbox.send(message);
         }
     }

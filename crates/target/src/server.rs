@@ -148,13 +148,13 @@ impl Server {
     /// rest is cut off. The reactors, and with them work of the volumes' engine, run on until the server is dropped.
     pub async fn shutdown(&self, within: Duration) -> bool {
         self.stop_accepting.send_replace(true);
-        self.shared.registry.tell_all(Message::Finish);
+        self.shared.registry.close(Message::Finish);
         let mut open = self.shared.registry.watch_open();
         let all_closed = tokio::time::timeout(within, open.wait_for(|open| *open == 0));
         if all_closed.await.is_ok() {
             return true;
         }
-        self.shared.registry.tell_all(Message::Drop("shutdown took too long"));
+        self.shared.registry.close(Message::Drop("shutdown took too long"));
         false
     }
 }

@@ -72,8 +72,14 @@ impl Operations {
             self.live.pop_front();
             self.oldest += 1;
         }
+        if self.waiting.is_empty() {
+            return;
+        }
         let oldest = self.oldest;
-        for (_, waiter) in self.waiting.extract_if(.., |(epoch, _)| *epoch < oldest) {
+        let (over, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(epoch, _)| *epoch < oldest);
+        self.waiting = waiting;
+        for (_, waiter) in Vec::into_iter(over) {
             let _ = waiter.send(());
         }
     }

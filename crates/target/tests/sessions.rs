@@ -322,6 +322,20 @@ async fn a_login_that_never_comes_times_out() {
     eventually(|| bench.server.status().connections == 0).await;
 }
 
+/// A panic in one connection's code closes that connection, is counted, and disturbs nobody.
+#[tokio::test]
+async fn a_panic_costs_one_connection() {
+    let bench = Bench::with(|config| config.reactors = 1);
+    let mut client = bench.ready(1).await;
+    let stream = TcpStream::connect(bench.address()).await.unwrap();
+    drop(stream);
+    let mut poisoned = Box::pin(Client::connect_to(bench.address(), InitiatorConfig::normal(POISON, TARGET)));
+    assert!(soon(&mut poisoned).await.is_none(), "closed");
+    eventually(|| bench.server.status().panics == 1).await;
+    assert_eq!(soon(client.run(write16(0, 8, 1))).await.status, ScsiStatus::Good);
+    eventually(|| bench.server.status().connections == 1).await;
+}
+
 #[tokio::test]
 async fn many_sessions_work_side_by_side() {
     let bench = Bench::with(|config| config.limits.sessions_per_initiator_max = 100);

@@ -28,6 +28,8 @@ use tokio::sync::watch;
 
 pub const TARGET: &str = "iqn.2026-01.io.palisade:test";
 pub const HOST: &str = "iqn.2026-01.org.example:host";
+/// An initiator name that makes the directory panic.
+pub const POISON: &str = "iqn.2026-01.org.example:poison";
 pub const SIZE: usize = 8 << 20;
 
 /// Bytes in memory. While it hangs, operations wait, and take effect when it is let go.
@@ -167,6 +169,7 @@ pub struct TestDirectory {
 
 impl Directory for TestDirectory {
     fn authorize(&self, login: &LoginRequest) -> Result<Access, LoginRefusal> {
+        assert_ne!(login.initiator, POISON, "a defect, for a test");
         if self.refused.lock().contains(&login.initiator) {
             return Err(LoginRefusal::Forbidden);
         }
@@ -264,6 +267,14 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr, config: InitiatorConfig) -> Result<Self, CloseReason> {
+        Self::connect_to(address, config).await.expect("an answer to the login")
+    }
+
+    /// None if the target closes the connection without a word.
+    pub async fn connect_to(
+        address: SocketAddr,
+        config: InitiatorConfig,
+    ) -> Option<Result<Self, CloseReason>> {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let connection = Connection::new(config, HeapPool, Duration::ZERO);
@@ -275,9 +286,9 @@ impl Client {
             functions: HashMap::new(),
             closed: None,
         };
-        match client.event().await {
-            Some(Event::LoggedIn(_)) => Ok(client),
-            Some(Event::Closed(reason)) => Err(reason),
+        match client.event().await? {
+            Event::LoggedIn(_) => Some(Ok(client)),
+            Event::Closed(reason) => Some(Err(reason)),
             other => panic!("{other:?} instead of a login"),
         }
     }
@@ -309,6 +320,11 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Sends bytes that are none of the protocol's.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
     }
 
     /// Sends a command without waiting for its end.
