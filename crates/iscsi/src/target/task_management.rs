@@ -7,7 +7,7 @@ use super::event::{CloseReason, Event, LogoutRequested, TaskManagement};
 use super::output::Numbering;
 use super::session::{Function, Progress};
 use super::task::{Stage, Task};
-use super::window::{Order, Unit};
+use super::window::Unit;
 use super::{TaskId, TaskManagementId};
 use crate::parameters::SessionType;
 use crate::pdu::{
@@ -62,8 +62,7 @@ impl<P: PayloadPool> Connection<P> {
 
     /// True when a command before `cmd_sn` can still come.
     fn commands_missing_before(&self, cmd_sn: CmdSn) -> bool {
-        let window = &self.session.window;
-        window.expected().before(cmd_sn) && window.order(cmd_sn.plus(u32::MAX)) != Order::Ignore
+        self.session.window.is_ahead(cmd_sn)
     }
 
     /// ABORT TASK (RFC 7143 §11.5.1, §11.6.1).

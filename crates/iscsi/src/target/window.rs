@@ -101,6 +101,11 @@ impl Window {
         self.order(cmd_sn) != Order::Ignore
     }
 
+    /// True when commands before `cmd_sn` are missing, and it is not beyond all that may come.
+    pub(super) fn is_ahead(&self, cmd_sn: CmdSn) -> bool {
+        self.expected.before(cmd_sn) && !self.granted.next().before(cmd_sn)
+    }
+
     /// Keeps `unit` until its turn.
     pub(super) fn hold(&mut self, cmd_sn: CmdSn, unit: Unit) {
         let place = size(cmd_sn.since(self.expected));
