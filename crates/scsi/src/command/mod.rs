@@ -1,10 +1,12 @@
 //! The command table: one definition a command, read by decoding, REPORT SUPPORTED OPERATION CODES, the
 //! sizing of Data-Out and, later, the reservation check.
 
+mod definition;
 mod layout;
 mod table;
 
-pub use layout::{Attention, Command, Conflict, Feature, Field, Operation, OutLength, Timeouts, Transfer};
+pub use definition::Command;
+pub use layout::{Attention, Conflict, Feature, Field, Operation, OutLength, Timeouts, Transfer};
 pub use table::{COMMANDS, Lookup, find, of_opcode};
 
 use crate::cdb::Cdb;

@@ -1,6 +1,7 @@
 //! Every supported command, by operation code and service action.
 
-use super::layout::{Attention, Command, Conflict, Operation, OutLength, Transfer};
+use super::definition::Command;
+use super::layout::{Attention, Conflict, Operation, OutLength, Transfer};
 use crate::cdb::Cdb;
 
 /// Group numbers, in SBC commands: no statistics are kept by group.

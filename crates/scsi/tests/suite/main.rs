@@ -7,6 +7,7 @@ mod attention;
 mod compare_and_write;
 mod failure;
 mod harness;
+mod hosts;
 mod inquiry;
 mod mode;
 mod provisioning;
