@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import iscsi
 from harness import (
@@ -328,14 +330,23 @@ def portals():
     many.stop()
 
 
-@check("the API answers on its TCP address when one is given")
+@check("the API answers on its TCP address when one is given, and on this machine only")
 def api():
     port = free_port()
     other = Server(arguments=["--api", f"127.0.0.1:{port}"])
     other.start()
-    run = subprocess.run([BINARY, "status", "--json", "--data", other.data], capture_output=True, text=True)
-    expect(run.returncode == 0, run.stderr)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status", timeout=10) as answer:
+        told = json.load(answer)
+    expect(told["portals"] == [other.portal], f"{told}")
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/volumes/nothing", timeout=10)
+    except urllib.error.HTTPError as error:
+        expect(error.code == 404 and json.load(error)["code"] == "not-found", f"{error}")
+    else:
+        raise Failure("a volume that is not there was shown")
     other.stop()
+    run = subprocess.run([BINARY, "serve", "--data", scratch() / "open", "--portal", f"127.0.0.1:{free_port()}", "--api", f"0.0.0.0:{port}"], capture_output=True, text=True, timeout=20)
+    expect(run.returncode not in (0, 101), f"an API without authentication for all the world: {run.returncode}")
 
 
 if __name__ == "__main__":
