@@ -159,7 +159,7 @@ fn find(lie: Lie, seed: u64) -> Vec<FaultReport> {
     let mut volume = FakeVolume::new(seed);
     let first = inspector(&path);
     let mut source = stamped(&first, "randwrite", seed);
-    work(&mut source, &mut volume, 2000, None).expect("fill");
+    work(&mut source, &mut volume, 800, None).expect("fill");
     // No reads and no further writes of the same place between the lie and the end: few commands.
     let in_flight = work(&mut source, &mut volume, 4, Some(lie)).expect("lie");
     let mut faults = first.faults();
@@ -192,7 +192,7 @@ fn without_a_lie_hundreds_of_crashes_and_kills_show_nothing() {
 #[test]
 fn every_lie_is_found_whenever_it_is_told() {
     for lie in [Lie::LoseWrite, Lie::BringBackOld, Lie::Tear, Lie::Misplace, Lie::FlipBit] {
-        for seed in 0..50 {
+        for seed in 0..15 {
             let faults = find(lie, seed);
             assert!(!faults.is_empty(), "{lie:?} with seed {seed}");
         }
