@@ -169,7 +169,7 @@ impl Client {
         self.send(Method::DELETE, &path, None::<&()>).await
     }
 
-    /// Lets a host use a volume. Where it could write before and now may only read, its sessions end.
+    /// Lets a host use a volume. What it may do changes for its sessions, too.
     ///
     /// # Errors
     /// See [`Client::status`].

@@ -73,6 +73,19 @@ impl State {
         }
     }
 
+    /// The host that an initiator is on a volume, whether or not the volume can be served now.
+    #[must_use]
+    pub fn host_on(&self, attempt: LoginAttempt<'_>, volume: VolumeId) -> Option<Grant> {
+        self.grant_for(self.volume(volume)?, attempt)
+    }
+
+    /// The volume behind a target.
+    #[must_use]
+    pub fn volume_of_target(&self, target: &str) -> Option<VolumeId> {
+        let mut records = self.volume_records();
+        records.find(|record| record.iqn.as_str().eq_ignore_ascii_case(target)).map(|record| record.id)
+    }
+
     /// The volumes whose targets discovery shows to an initiator, served or not: a target that vanished from
     /// discovery while its pool is offline would be dropped from hosts' configuration.
     pub fn visible_to(&self, attempt: LoginAttempt<'_>) -> impl Iterator<Item = &VolumeRecord> {
@@ -107,8 +120,8 @@ pub fn reachable_portals(portals: &[SocketAddr], source: IpAddr, local: IpAddr) 
     for portal in portals {
         let address = portal.ip().to_canonical();
         let seen = match address.is_unspecified() {
-            // A socket on [::] takes IPv4 too; one on 0.0.0.0 takes no IPv6.
-            true if address.is_ipv4() && local.is_ipv6() => continue,
+            // A portal on [::] takes no IPv4, one on 0.0.0.0 no IPv6.
+            true if address.is_ipv4() != local.is_ipv4() => continue,
             true => local,
             false => address,
         };
@@ -248,7 +261,8 @@ mod tests {
         let mixed = ["127.0.0.1:3260", "192.0.2.1:3260", "[2001:db8::1]:3260"];
         assert_eq!(portals(&mixed, "192.0.2.9", "192.0.2.1"), mixed[1..]);
         assert_eq!(portals(&["0.0.0.0:3260"], "192.0.2.9", "192.0.2.1"), ["192.0.2.1:3260"]);
-        assert_eq!(portals(&["[::]:3260"], "192.0.2.9", "::ffff:192.0.2.1"), ["192.0.2.1:3260"]);
+        assert_eq!(portals(&["[::]:3260"], "2001:db8::9", "2001:db8::1"), ["[2001:db8::1]:3260"]);
+        assert_eq!(portals(&["0.0.0.0:3260", "[::]:3260"], "192.0.2.9", "192.0.2.1"), ["192.0.2.1:3260"]);
         assert_eq!(portals(&["0.0.0.0:3260", "[::]:3260"], "::1", "::1"), ["[::1]:3260"]);
         assert_eq!(
             portals(&["[fe80::1]:3260", "192.0.2.1:3260"], "192.0.2.9", "192.0.2.1"),

@@ -44,8 +44,8 @@ pub trait Frontend: Send + Sync + 'static {
     /// `Internal` if the volume's record makes no logical unit.
     fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>) -> Result<()>;
 
-    /// Ends the sessions of a volume; when ready, no command of theirs is running any more.
-    fn withdraw(&self, id: VolumeId) -> BoxFuture<'_, ()>;
+    /// Ends the sessions of a volume that is going; when ready, no command of theirs is running any more.
+    fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()>;
 
     /// Tells hosts that a volume has grown.
     fn grown(&self, id: VolumeId, size_bytes: u64);
@@ -53,6 +53,6 @@ pub trait Frontend: Send + Sync + 'static {
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;
 
-    /// Ends these sessions; when ready, no command of theirs is running any more.
-    fn end_sessions(&self, ids: Vec<SessionId>) -> BoxFuture<'_, ()>;
+    /// Who may use a volume has changed: sessions that may not stay end, others may read only from now on, or write.
+    fn access_changed(&self, record: &VolumeRecord);
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, Frontend, PoolEngine, PoolId, PoolUsage, Result,
-    SessionFacts, SessionId, VolumeId, VolumeRecord, VolumeSpec,
+    SessionFacts, VolumeId, VolumeRecord, VolumeSpec,
 };
 use block::{
     BlockError, BoxFuture, ByteRange, Comparison, Durability, Extent, Media, Provisioning, Runtime, Task,
@@ -418,9 +418,9 @@ impl Frontend for SimFrontend {
         Ok(())
     }
 
-    fn withdraw(&self, id: VolumeId) -> BoxFuture<'_, ()> {
-        self.published.lock().remove(&id);
-        self.sessions.lock().retain(|session| session.volume != Some(id));
+    fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
+        self.published.lock().remove(&record.id);
+        self.sessions.lock().retain(|session| session.volume != Some(record.id));
         Box::pin(ready(()))
     }
 
@@ -432,9 +432,13 @@ impl Frontend for SimFrontend {
         self.sessions.lock().clone()
     }
 
-    fn end_sessions(&self, ids: Vec<SessionId>) -> BoxFuture<'_, ()> {
-        self.sessions.lock().retain(|session| !ids.contains(&session.id));
-        Box::pin(ready(()))
+    fn access_changed(&self, record: &VolumeRecord) {
+        let grant_of = |host| record.grants.iter().find(|grant| Some(grant.host) == host);
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|session| session.volume != Some(record.id) || grant_of(session.host).is_some());
+        for session in sessions.iter_mut().filter(|session| session.volume == Some(record.id)) {
+            session.read_only = grant_of(session.host).is_none_or(|grant| grant.read_only);
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl Group {
         }
     }
 
-    /// Lets a host use a volume. Where it could write before and now may only read, its sessions end.
+    /// Lets a host use a volume. What it may do changes for its sessions, too.
     ///
     /// # Errors
     /// `NotFound`, `Offline`.
@@ -275,15 +275,7 @@ impl Group {
         let engine = self.state.read().engine_of(&record)?;
         engine.put_fact(fact(&record)?).await?;
         self.keep(&record).await?;
-        let mut ending = self.sessions_on(record.id);
-        ending.retain(|session| {
-            let grant = record.grants.iter().find(|grant| Some(grant.host) == session.host);
-            grant.is_none_or(|grant| grant.read_only && !session.read_only)
-        });
-        if !ending.is_empty() {
-            tracing::info!(volume = %record.name, sessions = ending.len(), "ending sessions that lost their grant");
-            self.frontend.end_sessions(ending.iter().map(|session| session.id).collect()).await;
-        }
+        self.frontend.access_changed(&record);
         self.volume(&record.id.to_string())
     }
 
@@ -302,7 +294,7 @@ impl Group {
             self.set_leaving(id, false);
             return Err(in_use(format!("volume {}", view.record.name), &sessions));
         }
-        self.frontend.withdraw(id).await;
+        self.frontend.withdraw(&view.record).await;
         let forget = FactChange { content: None, ..fact(&view.record)? };
         let mut deleted = engine.delete_volume(id, forget.clone()).await;
         if deleted.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound) {

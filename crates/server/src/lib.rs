@@ -1,1 +1,23 @@
-//! The daemon: puts pools, volumes, targets and the API together.
+//! The daemon: joins disks, pools, targets and the API, starts and stops them in order.
+//!
+//! *Invariant:* this is the only crate that names concrete disks, pools and sockets together. What may be decided
+//! without them is decided in `control`.
+
+mod config;
+mod convert;
+mod daemon;
+mod data_dir;
+mod demo;
+mod engine;
+mod listen;
+mod logs;
+mod notify;
+mod pool;
+mod rest;
+mod targets;
+mod warnings;
+
+pub use block::{format_size, parse_size};
+pub use config::{LogFormat, PORT, ServeConfig};
+pub use daemon::serve;
+pub use rest::{DaemonFacts, router};

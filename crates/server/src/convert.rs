@@ -1,0 +1,174 @@
+//! From the model's words to the API's, and back for requests.
+
+use control::{
+    Cache, Error, ErrorKind, Group, HostRecord, NewHost, NewPool, NewVolume, Outcome, PoolView, SessionFacts,
+    State, VolumeUpdate, VolumeView,
+};
+use std::collections::HashMap;
+
+/// The answer to an error of the model.
+pub(crate) fn problem(error: &Error) -> api::Problem {
+    let class = match error.kind {
+        ErrorKind::Invalid => api::ErrorClass::Invalid,
+        ErrorKind::NotFound => api::ErrorClass::NotFound,
+        ErrorKind::Exists => api::ErrorClass::Exists,
+        ErrorKind::InUse => api::ErrorClass::InUse,
+        ErrorKind::NoSpace => api::ErrorClass::NoSpace,
+        ErrorKind::Offline => api::ErrorClass::Offline,
+        ErrorKind::Device => api::ErrorClass::Device,
+        ErrorKind::Corrupt => api::ErrorClass::Corrupt,
+        ErrorKind::Denied => api::ErrorClass::Denied,
+        ErrorKind::Format => api::ErrorClass::Format,
+        ErrorKind::Internal => api::ErrorClass::Internal,
+    };
+    api::Problem::new(class, &error.object, &error.message)
+}
+
+/// How a change ended, with the object.
+pub(crate) fn change<T>(outcome: Outcome, item: T) -> api::Change<T> {
+    let outcome = match outcome {
+        Outcome::Created => api::Outcome::Created,
+        Outcome::Changed => api::Outcome::Changed,
+        Outcome::Unchanged => api::Outcome::Unchanged,
+        Outcome::Deleted => api::Outcome::Deleted,
+    };
+    api::Change { outcome, item }
+}
+
+/// A number of things, as the API counts them.
+pub(crate) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn media(media: block::Media) -> &'static str {
+    match media {
+        block::Media::Device => "device",
+        block::Media::File => "file",
+        block::Media::Memory => "memory",
+    }
+}
+
+pub(crate) fn pool(view: PoolView) -> api::Pool {
+    let online = view.disks.iter().map(|disk| api::PoolDisk {
+        path: disk.path.clone(),
+        size_bytes: disk.size_bytes,
+        media: media(disk.media).to_owned(),
+    });
+    let offline = view.record.disks.iter().map(|path| api::PoolDisk {
+        path: path.clone(),
+        size_bytes: 0,
+        media: "unknown".to_owned(),
+    });
+    api::Pool {
+        id: view.record.id.to_string(),
+        name: view.record.name.to_string(),
+        state: if view.offline.is_none() { api::PoolState::Online } else { api::PoolState::Offline },
+        disks: if view.offline.is_none() { online.collect() } else { offline.collect() },
+        reason: view.offline.or(view.warning),
+        class: "single".to_owned(),
+        size_bytes: view.usage.size_bytes,
+        used_bytes: view.usage.used_bytes,
+        free_bytes: view.usage.free_bytes,
+        provisioned_bytes: view.provisioned_bytes,
+        volumes: count(view.volumes),
+        lost_at_exit: view.record.volatile,
+        created_unix_ms: view.record.created_unix_ms,
+    }
+}
+
+pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
+    let record = view.record;
+    let sessions = group.sessions().iter().filter(|session| session.volume == Some(record.id)).count();
+    api::Volume {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        pool: view.pool,
+        state: if view.offline.is_none() { api::VolumeState::Online } else { api::VolumeState::Offline },
+        reason: view.offline,
+        size_bytes: record.size_bytes,
+        used_bytes: view.used_bytes,
+        block_size: record.block_size,
+        provisioning: if record.thick { api::Provisioning::Thick } else { api::Provisioning::Thin },
+        cache: match record.cache {
+            Cache::Durable => api::CacheMode::Durable,
+            Cache::Buffered => api::CacheMode::Buffered,
+        },
+        iqn: record.iqn.to_string(),
+        naa: record.naa.to_string(),
+        serial: record.serial,
+        grants: view.grants.into_iter().map(|(host, read_only)| api::Grant { host, read_only }).collect(),
+        sessions: count(sessions),
+        created_unix_ms: record.created_unix_ms,
+    }
+}
+
+pub(crate) fn host(group: &Group, record: &HostRecord) -> api::Host {
+    let sessions = group.sessions().iter().filter(|session| session.host == Some(record.id)).count();
+    let grants = group.with_state(|state| {
+        let grants = state.grants_of(record.id);
+        grants.map(|(volume, grant)| (volume.name.to_string(), grant.read_only)).collect::<Vec<_>>()
+    });
+    api::Host {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        iqns: record.initiators.iter().map(ToString::to_string).collect(),
+        addresses: record.addresses.iter().map(ToString::to_string).collect(),
+        grants: grants.into_iter().map(|(volume, read_only)| api::HostGrant { volume, read_only }).collect(),
+        sessions: count(sessions),
+        created_unix_ms: record.created_unix_ms,
+    }
+}
+
+/// All sessions, oldest first.
+pub(crate) fn sessions(group: &Group) -> Vec<api::Session> {
+    let mut facts = group.sessions();
+    facts.sort_by_key(|session| session.id);
+    group.with_state(|state| {
+        let hosts: HashMap<_, _> = state.hosts().map(|host| (host.id, host.name.to_string())).collect();
+        facts.into_iter().map(|facts| session(state, &hosts, facts)).collect()
+    })
+}
+
+fn session(state: &State, hosts: &HashMap<control::HostId, String>, facts: SessionFacts) -> api::Session {
+    let volume = facts.volume.and_then(|id| state.volume(id));
+    api::Session {
+        id: facts.id.0,
+        host: facts.host.and_then(|host| hosts.get(&host).cloned()),
+        initiator: facts.initiator,
+        address: facts.source.to_string(),
+        portal: facts.portal.to_string(),
+        volume: volume.map(|volume| volume.name.to_string()),
+        target: volume.map(|volume| volume.iqn.to_string()),
+        read_only: facts.read_only,
+        since_unix_ms: facts.since_unix_ms,
+        commands: facts.commands,
+        read_bytes: facts.read_bytes,
+        written_bytes: facts.written_bytes,
+    }
+}
+
+pub(crate) fn new_pool(request: api::CreatePool) -> NewPool {
+    NewPool { name: request.name, disks: request.disks }
+}
+
+pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
+    NewVolume {
+        name: request.name,
+        size_bytes: request.size_bytes,
+        pool: request.pool,
+        block_size: request.block_size.unwrap_or(512),
+        thick: request.provisioning == api::Provisioning::Thick,
+        cache: match request.cache {
+            api::CacheMode::Durable => Cache::Durable,
+            api::CacheMode::Buffered => Cache::Buffered,
+        },
+    }
+}
+
+pub(crate) fn volume_update(request: api::UpdateVolume) -> VolumeUpdate {
+    VolumeUpdate { name: request.name, size_bytes: request.size_bytes }
+}
+
+pub(crate) fn new_host(request: api::CreateHost) -> NewHost {
+    NewHost { name: request.name, iqns: request.iqns, addresses: request.addresses }
+}

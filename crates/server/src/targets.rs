@@ -1,0 +1,206 @@
+//! The iSCSI side as the model wants it, and the model as the iSCSI side wants it.
+
+use block::{BoxFuture, Volume};
+use control::{
+    Cache, Error, ErrorKind, Frontend, Group, LoginAttempt, Refusal, Result, SessionFacts, VolumeId,
+    VolumeRecord, reachable_portals,
+};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use target::{
+    Access, Directory, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, SessionInfo, TargetEntry,
+};
+
+/// What INQUIRY says of every volume; host configuration files match on it.
+const VENDOR: &str = "PALISADE";
+const PRODUCT: &str = "VOLUME";
+const REVISION: &str = "0001";
+
+/// How long the sessions of a volume that is going may take to end, and how often is looked.
+const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(15);
+const WITHDRAW_LOOK: Duration = Duration::from_millis(20);
+
+/// Every volume's logical unit, and the server that serves them.
+#[derive(Default)]
+pub(crate) struct Targets {
+    units: RwLock<HashMap<VolumeId, Arc<LogicalUnitHandle>>>,
+    group: RwLock<Weak<Group>>,
+    server: RwLock<Option<Arc<Server>>>,
+    /// When the server started, in ms since 1970.
+    started_unix_ms: RwLock<u64>,
+}
+
+impl Targets {
+    /// From now on logins are decided by `group`.
+    pub(crate) fn follow(&self, group: &Arc<Group>) {
+        *self.group.write() = Arc::downgrade(group);
+    }
+
+    /// From now on `server` serves.
+    pub(crate) fn serve_with(&self, server: Arc<Server>, now_unix_ms: u64) {
+        *self.started_unix_ms.write() = now_unix_ms;
+        *self.server.write() = Some(server);
+    }
+
+    /// Lets go of the server and every unit.
+    pub(crate) fn end(&self) -> Option<Arc<Server>> {
+        self.units.write().clear();
+        self.server.write().take()
+    }
+
+    fn server(&self) -> Option<Arc<Server>> {
+        self.server.read().clone()
+    }
+
+    fn unit(&self, id: VolumeId) -> Option<Arc<LogicalUnitHandle>> {
+        self.units.read().get(&id).cloned()
+    }
+
+    fn session(&self, group: Option<&Group>, info: SessionInfo) -> SessionFacts {
+        let attempt = LoginAttempt { initiator: &info.initiator, source: info.peer.ip() };
+        let target = info.target.as_deref();
+        let found = group.and_then(|group| {
+            group.with_state(|state| {
+                let volume = state.volume_of_target(target?)?;
+                Some((volume, state.host_on(attempt, volume)))
+            })
+        });
+        let (volume, grant) = found.map_or((None, None), |(volume, grant)| (Some(volume), grant));
+        let since_ms = u64::try_from(info.since.as_millis()).unwrap_or(u64::MAX);
+        SessionFacts {
+            id: control::SessionId(info.id.0),
+            source: info.peer,
+            portal: info.portal,
+            volume,
+            host: grant.map(|grant| grant.host),
+            read_only: grant.is_some_and(|grant| grant.read_only),
+            since_unix_ms: self.started_unix_ms.read().saturating_add(since_ms),
+            commands: info.commands,
+            read_bytes: info.bytes_read,
+            written_bytes: info.bytes_written,
+            initiator: info.initiator,
+        }
+    }
+}
+
+fn unit_config(record: &VolumeRecord, size_bytes: u64) -> scsi::LogicalUnitConfig {
+    let identity = scsi::Identity {
+        naa: record.naa.bytes(),
+        serial: record.serial.clone(),
+        vendor: VENDOR.to_owned(),
+        product: PRODUCT.to_owned(),
+        revision: REVISION.to_owned(),
+    };
+    let block_size = if record.block_size == 4096 { scsi::BlockSize::B4096 } else { scsi::BlockSize::B512 };
+    let blocks = size_bytes / u64::from(block_size.bytes());
+    scsi::LogicalUnitConfig {
+        write_cache: record.cache == Cache::Buffered,
+        thin: !record.thick,
+        ..scsi::LogicalUnitConfig::new(identity, block_size, blocks)
+    }
+}
+
+impl Frontend for Targets {
+    fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>) -> Result<()> {
+        let config = unit_config(record, volume.size_bytes());
+        let unit = LogicalUnitHandle::new(config, volume).map_err(|error| {
+            let message = format!("it makes no logical unit: {error}");
+            Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
+        })?;
+        self.units.write().insert(record.id, Arc::new(unit));
+        Ok(())
+    }
+
+    fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
+        let unit = self.units.write().remove(&record.id);
+        self.access_changed(record);
+        Box::pin(async move {
+            let Some(unit) = unit else { return };
+            let gone = async {
+                while unit.session_count() > 0 {
+                    tokio::time::sleep(WITHDRAW_LOOK).await;
+                }
+            };
+            if tokio::time::timeout(WITHDRAW_TIME_MAX, gone).await.is_err() {
+                tracing::warn!(
+                    sessions = unit.session_count(),
+                    "sessions of a deleted volume are slow to end"
+                );
+            }
+        })
+    }
+
+    fn grown(&self, id: VolumeId, _size_bytes: u64) {
+        if let Some(Err(error)) = self.unit(id).map(|unit| unit.capacity_changed()) {
+            tracing::error!(volume = %id, %error, "hosts could not be told of the new size");
+        }
+    }
+
+    fn sessions(&self) -> Vec<SessionFacts> {
+        let group = self.group.read().upgrade();
+        let sessions = self.server().map(|server| server.sessions()).unwrap_or_default();
+        sessions.into_iter().map(|info| self.session(group.as_deref(), info)).collect()
+    }
+
+    fn access_changed(&self, record: &VolumeRecord) {
+        if let Some(server) = self.server() {
+            server.target_changed(record.iqn.as_str());
+        }
+    }
+}
+
+impl Directory for Targets {
+    fn authorize(&self, login: &LoginRequest) -> std::result::Result<Access, LoginRefusal> {
+        let group = self.group.read().upgrade().ok_or(LoginRefusal::Unavailable)?;
+        let attempt = LoginAttempt { initiator: &login.initiator, source: login.peer.ip() };
+        let decision = group.with_state(|state| {
+            let access = state.authorize(attempt, &login.target)?;
+            let alias = state.volume(access.volume).map(|record| record.name.to_string());
+            Ok((access, alias))
+        });
+        let (access, alias) = decision.map_err(|refusal| refused(login, refusal))?;
+        let unit = self.unit(access.volume).ok_or(LoginRefusal::Unavailable)?;
+        let lun = scsi::Lun::new(0).ok_or(LoginRefusal::Unavailable)?;
+        let unit = target::UnitGrant { lun, unit, read_only: access.read_only };
+        Ok(Access { target_alias: alias, units: vec![unit] })
+    }
+
+    fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry> {
+        let Some(group) = self.group.read().upgrade() else { return Vec::new() };
+        let shown = |server: Arc<Server>| reachable_portals(server.addresses(), peer.ip(), local.ip());
+        let addresses = self.server().map(shown).unwrap_or_default();
+        let attempt = LoginAttempt { initiator, source: peer.ip() };
+        let entries: Vec<TargetEntry> = group.with_state(|state| {
+            let visible = state.visible_to(attempt);
+            visible
+                .map(|record| TargetEntry { name: record.iqn.to_string(), addresses: addresses.clone() })
+                .collect()
+        });
+        if entries.is_empty() {
+            tracing::info!(
+                initiator,
+                %peer,
+                "discovery shows nothing: no volume is granted to this initiator from there; see `palisade volume grant`"
+            );
+        }
+        entries
+    }
+}
+
+/// The answer to a refused login; the log says more than the host is told.
+fn refused(login: &LoginRequest, refusal: Refusal) -> LoginRefusal {
+    let LoginRequest { initiator, target, peer, .. } = login;
+    match refusal {
+        Refusal::NotFound => {
+            tracing::info!(initiator, target, %peer, "login refused: no such target, or not granted to this host");
+            LoginRefusal::NotFound
+        }
+        Refusal::Offline => {
+            tracing::info!(initiator, target, %peer, "login put off: the volume is offline");
+            LoginRefusal::Unavailable
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What an administrator should look at, for `palisade status`.
+
+use block::format_size;
+use control::{Group, PoolView};
+
+/// A pool with less free than this share of it is said to run full.
+const FREE_PERCENT_MIN: u64 = 20;
+
+/// The warnings, most urgent first: pools that do not serve, pools that run full, what may be lost.
+pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
+    let mut found = Vec::new();
+    for pool in pools {
+        let name = &pool.record.name;
+        match (&pool.offline, &pool.warning) {
+            (Some(reason), _) => found.push(format!("pool {name} is offline: {reason}")),
+            (None, Some(warning)) => found.push(format!("pool {name}: {warning}")),
+            (None, None) => {}
+        }
+    }
+    for volume in group.volumes() {
+        let pool_is_open =
+            pools.iter().any(|pool| pool.record.id == volume.record.pool && pool.offline.is_none());
+        if let Some(reason) = volume.offline.filter(|_| pool_is_open) {
+            found.push(format!("volume {} is offline: {reason}", volume.record.name));
+        }
+    }
+    found.extend(pools.iter().filter_map(fullness));
+    for pool in pools.iter().filter(|pool| pool.record.volatile) {
+        found
+            .push(format!("pool {} is in memory: all in it is lost when the daemon stops", pool.record.name));
+    }
+    found
+}
+
+fn fullness(pool: &PoolView) -> Option<String> {
+    let (free, size, name) = (pool.usage.free_bytes, pool.usage.size_bytes, &pool.record.name);
+    if pool.offline.is_some() || free > size / 100 * FREE_PERCENT_MIN {
+        return None;
+    }
+    if free == 0 {
+        return Some(format!(
+            "pool {name} is full: writes to new blocks of its thin volumes fail; delete volumes, unmap on hosts, or \
+             `palisade pool extend {name}`"
+        ));
+    }
+    Some(format!("pool {name} runs full: {} of {} left", format_size(free), format_size(size)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{Name, PoolId, PoolRecord, PoolUsage};
+
+    fn pool(free_bytes: u64) -> PoolView {
+        PoolView {
+            record: PoolRecord {
+                id: PoolId::from_random([1; 16]),
+                name: Name::parse("tank").unwrap(),
+                disks: Vec::new(),
+                volatile: false,
+                created_unix_ms: 0,
+            },
+            offline: None,
+            disks: Vec::new(),
+            usage: PoolUsage { size_bytes: 100 << 30, used_bytes: (100 << 30) - free_bytes, free_bytes },
+            warning: None,
+            provisioned_bytes: 0,
+            volumes: 0,
+        }
+    }
+
+    #[test]
+    fn a_pool_is_said_to_run_full_before_it_is() {
+        assert_eq!(fullness(&pool(50 << 30)), None);
+        assert!(fullness(&pool(10 << 30)).unwrap().contains("10GiB of 100GiB left"));
+        assert!(fullness(&pool(0)).unwrap().contains("palisade pool extend tank"));
+        assert_eq!(fullness(&PoolView { offline: Some("gone".to_owned()), ..pool(0) }), None);
+    }
+}

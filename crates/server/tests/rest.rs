@@ -1,0 +1,222 @@
+//! The REST API through its socket and the typed client, over a simulated engine.
+
+use api::{
+    CacheMode, Client, CreateHost, CreatePool, CreateVolume, ErrorClass, ExtendPool, GrantRequest, Outcome,
+    PoolState, Provisioning, UpdateVolume, VolumeState,
+};
+use control::simulated::{SimEngine, SimFrontend, SimRuntime};
+use control::{Group, GroupConfig};
+use server::{DaemonFacts, router};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const ALICE: &str = "iqn.2001-04.com.example:alice";
+const GIB: u64 = 1 << 30;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    engine: Arc<SimEngine>,
+    client: Client,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Arc::new(SimEngine::default());
+        let config = GroupConfig {
+            file: directory.path().join("group.redb"),
+            engine: engine.clone(),
+            frontend: Arc::new(SimFrontend::default()),
+            runtime: Arc::new(SimRuntime::default()),
+        };
+        let facts = DaemonFacts {
+            data_directory: directory.path().display().to_string(),
+            started_unix_ms: 1,
+            portals: vec!["127.0.0.1:3260".to_owned()],
+            disk_io: "simulated".to_owned(),
+        };
+        let routes = router(Group::open(config).await.unwrap(), facts);
+        let socket = directory.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { client: Client::unix(&socket), directory, engine }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    async fn pool(&self) -> api::Change<api::Pool> {
+        let request = CreatePool { name: "tank".to_owned(), disks: vec!["/d/one:100G".to_owned()] };
+        self.client.create_pool(&request).await.unwrap()
+    }
+
+    /// Sends bytes and returns the status and body of the answer.
+    async fn raw(&self, request: &str) -> (u16, serde_json::Value) {
+        let mut stream = tokio::net::UnixStream::connect(self.socket()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (status, serde_json::from_str(body).unwrap())
+    }
+}
+
+fn volume(name: &str) -> CreateVolume {
+    CreateVolume {
+        name: name.to_owned(),
+        size_bytes: 10 * GIB,
+        pool: None,
+        block_size: None,
+        provisioning: Provisioning::Thin,
+        cache: CacheMode::Durable,
+    }
+}
+
+fn host(name: &str, iqn: &str) -> CreateHost {
+    CreateHost {
+        name: name.to_owned(),
+        iqns: vec![iqn.to_owned()],
+        addresses: vec!["192.0.2.0/24".to_owned()],
+    }
+}
+
+#[tokio::test]
+async fn a_volume_from_its_making_to_its_end() {
+    let fixture = Fixture::new().await;
+    let client = &fixture.client;
+    let pool = fixture.pool().await;
+    assert_eq!((pool.outcome, pool.item.state), (Outcome::Created, PoolState::Online));
+    assert_eq!(pool.item.disks[0].path, "/d/one");
+    assert_eq!(fixture.pool().await.outcome, Outcome::Unchanged);
+
+    let made = client.create_volume(&volume("mail")).await.unwrap();
+    assert_eq!((made.outcome, made.item.state), (Outcome::Created, VolumeState::Online));
+    assert_eq!(made.item.block_size, 512);
+    assert_eq!(made.item.iqn, "iqn.2026-11.io.palisade:mail");
+    assert_eq!(client.create_volume(&volume("mail")).await.unwrap().outcome, Outcome::Unchanged);
+
+    client.create_host(&host("web", ALICE)).await.unwrap();
+    let granted = client.grant("mail", "web", GrantRequest { read_only: true }).await.unwrap();
+    assert_eq!(granted.item.grants, [api::Grant { host: "web".to_owned(), read_only: true }]);
+    let web = client.host("web").await.unwrap();
+    assert_eq!((web.iqns, web.addresses), (vec![ALICE.to_owned()], vec!["192.0.2.0/24".to_owned()]));
+    assert_eq!(web.grants, [api::HostGrant { volume: "mail".to_owned(), read_only: true }]);
+
+    let update = UpdateVolume { name: Some("post".to_owned()), size_bytes: Some(20 * GIB) };
+    let changed = client.update_volume("mail", &update).await.unwrap();
+    assert_eq!((changed.item.name.as_str(), changed.item.size_bytes), ("post", 20 * GIB));
+    assert_eq!(changed.item.iqn, made.item.iqn);
+    assert_eq!(client.volume(&made.item.id).await.unwrap().name, "post", "by identity, too");
+
+    let status = client.status().await.unwrap();
+    assert_eq!((status.pools, status.volumes, status.hosts, status.sessions), (1, 1, 1, 0));
+    assert_eq!(status.size_bytes, 100 * GIB);
+    assert!(status.warnings.is_empty(), "{:?}", status.warnings);
+
+    client.revoke("post", "web").await.unwrap();
+    assert_eq!(client.delete_host("web", false).await.unwrap().outcome, Outcome::Deleted);
+    assert_eq!(client.delete_volume("post", false).await.unwrap().outcome, Outcome::Deleted);
+    assert_eq!(client.delete_pool("tank", false).await.unwrap().outcome, Outcome::Deleted);
+    assert!(client.pools().await.unwrap().is_empty() && client.volumes().await.unwrap().is_empty());
+    assert!(client.hosts().await.unwrap().is_empty() && client.sessions().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_goes_wrong_has_its_class_and_says_what_to_do() {
+    let fixture = Fixture::new().await;
+    let client = &fixture.client;
+    let problem = client.create_volume(&volume("mail")).await.unwrap_err();
+    assert_eq!(problem.code, ErrorClass::Invalid);
+    assert!(problem.message.contains("palisade pool create"), "{problem}");
+
+    fixture.pool().await;
+    client.create_volume(&volume("mail")).await.unwrap();
+    client.create_host(&host("web", ALICE)).await.unwrap();
+    client.grant("mail", "web", GrantRequest::default()).await.unwrap();
+    let class = |result: Result<(), api::Problem>| result.unwrap_err().code;
+    assert_eq!(class(client.volume("nothing").await.map(drop)), ErrorClass::NotFound);
+    assert_eq!(
+        class(client.grant("mail", "nobody", GrantRequest::default()).await.map(drop)),
+        ErrorClass::NotFound
+    );
+    let larger = CreateVolume { size_bytes: GIB, ..volume("mail") };
+    assert_eq!(class(client.create_volume(&larger).await.map(drop)), ErrorClass::Exists);
+    let thick = CreateVolume { size_bytes: 200 * GIB, provisioning: Provisioning::Thick, ..volume("big") };
+    assert_eq!(class(client.create_volume(&thick).await.map(drop)), ErrorClass::NoSpace);
+    assert_eq!(class(client.delete_pool("tank", false).await.map(drop)), ErrorClass::InUse);
+    assert_eq!(class(client.delete_host("web", false).await.map(drop)), ErrorClass::InUse);
+    assert_eq!(class(client.create_host(&host("bad", "no name")).await.map(drop)), ErrorClass::Invalid);
+    let extend = ExtendPool { disk: "/d/other:1T".to_owned() };
+    assert_eq!(class(client.extend_pool("tank", &extend).await.map(drop)), ErrorClass::NotFound);
+    client.delete_host("web", true).await.unwrap();
+    assert!(client.volume("mail").await.unwrap().grants.is_empty());
+}
+
+#[tokio::test]
+async fn a_broken_engine_is_said_to_be_one() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool().await.item;
+    let id = control::PoolId::parse(&pool.id).unwrap();
+    fixture.engine.pool(id).unwrap().crash_after(Some(0));
+    let problem = fixture.client.create_volume(&volume("mail")).await.unwrap_err();
+    assert_eq!((problem.code, problem.object.as_str()), (ErrorClass::Device, "volume mail"));
+    assert!(fixture.client.volumes().await.unwrap().is_empty());
+}
+
+/// HTTP as other programs speak it: unknown fields, paths and methods are answered with a problem, not ignored.
+#[tokio::test]
+async fn requests_that_are_not_understood_are_refused_with_a_problem() {
+    let fixture = Fixture::new().await;
+    let post = |path: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let plain = |line: &str| format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let cases = [
+        (post("/v1/pools", "{\"name\": \"a\", \"disks\": [], \"typo\": 1}"), 400, "usage"),
+        (post("/v1/pools", "not json"), 400, "usage"),
+        (post("/v1/pools", "{\"name\": \"a\", \"disks\": []}"), 422, "invalid"),
+        (post("/v1/volumes", "{\"name\": \"a\", \"size_bytes\": -1}"), 400, "usage"),
+        (plain("GET /v1/nothing"), 404, "not-found"),
+        (plain("GET /"), 404, "not-found"),
+        (plain("PUT /v1/pools"), 400, "usage"),
+        (plain("DELETE /v1/pools/x?force=perhaps"), 400, "usage"),
+        (plain("DELETE /v1/pools/x?forced=true"), 400, "usage"),
+        (plain("GET /v1/volumes/a%2Fb"), 404, "not-found"),
+    ];
+    for (request, status, code) in cases {
+        let (answered, body) = fixture.raw(&request).await;
+        assert_eq!((answered, body["code"].as_str()), (status, Some(code)), "{request}\n{body}");
+        assert!(!body["message"].as_str().unwrap().is_empty());
+    }
+}
+
+/// The document and the router know the same paths and methods.
+#[tokio::test]
+async fn every_documented_operation_is_there() {
+    let fixture = Fixture::new().await;
+    let (status, document) =
+        fixture.raw("GET /v1/openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert_eq!(status, 200);
+    let mut operations = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            operations += 1;
+            let path = path.replace(['{', '}'], "");
+            let line =
+                format!("{} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", method.to_uppercase());
+            let (_, body) = fixture.raw(&line).await;
+            let message = body["message"].as_str().unwrap_or_default();
+            assert!(
+                !message.contains("no such path") && !message.contains("cannot be done"),
+                "{line}: {body}"
+            );
+        }
+    }
+    assert_eq!(operations, 18);
+}
