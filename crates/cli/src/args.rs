@@ -1,0 +1,393 @@
+//! The command line, defined once: parsing, help and the reference come from here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use server::{LogFormat, PORT, ServeConfig};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Palisade: a virtualised iSCSI SAN in one program.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Data directory of the daemon [default: PALISADE_DATA, or ./palisade-data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon: serve volumes to iSCSI hosts
+    Serve(Serve),
+    /// Pools: where volumes get their space
+    #[command(subcommand)]
+    Pool(Pool),
+    /// Volumes: virtual disks
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Hosts: the machines that use volumes
+    #[command(subcommand)]
+    Host(Host),
+    /// Sessions: who is connected
+    #[command(subcommand)]
+    Session(Session),
+    /// The daemon at a glance
+    Status,
+    /// Load an iSCSI target, measure it, and prove that it loses no acknowledged write
+    Bench(Bench),
+    /// Help on a verb, or on `errors`: every class of error with its exit status
+    Help {
+        /// Verb, for example `volume create`, or `errors`
+        topic: Vec<String>,
+    },
+}
+
+/// The daemon.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port to serve hosts on; may be given several times [default: every address, port 3260]
+    #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = portal)]
+    portals: Vec<SocketAddr>,
+    /// Serve the API on TCP, too: on this machine only, as long as it has no authentication
+    #[arg(long, value_name = "ADDR:PORT")]
+    api: Option<SocketAddr>,
+    /// Make a pool and a volume `demo` for anyone on this machine, serve them on 127.0.0.1 and [::1], say how to connect
+    #[arg(long)]
+    demo: bool,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Serve {
+    pub(crate) fn config(self, data: PathBuf) -> ServeConfig {
+        let log_format = match self.log_format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        };
+        ServeConfig { data, portals: self.portals, api: self.api, demo: self.demo, log_format }
+    }
+}
+
+/// Verbs on pools.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pool {
+    /// Make a pool of disks
+    Create {
+        /// Name of the new pool
+        name: String,
+        /// Block device or file; PATH:SIZE makes a sparse file; ram:SIZE is memory, lost when the daemon stops
+        #[arg(long = "disk", required = true, num_args = 1.., value_name = "PATH[:SIZE]")]
+        disks: Vec<String>,
+    },
+    /// List pools
+    List,
+    /// Show a pool
+    Show {
+        /// Pool, by name or identity
+        pool: String,
+    },
+    /// Give a pool more space by growing a disk it has
+    Extend {
+        /// Pool, by name or identity
+        pool: String,
+        /// PATH:NEWSIZE for a file; PATH for a device that has grown already
+        #[arg(long, value_name = "PATH[:NEWSIZE]")]
+        disk: String,
+    },
+    /// Delete an empty pool; its disks are free for other uses
+    Delete {
+        /// Pool, by name or identity
+        pool: String,
+        /// Forget a pool that is offline although it has volumes; what is on its disks stays there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Verbs on volumes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Make a volume; no host sees it until it is granted
+    Create {
+        /// Name of the new volume
+        name: String,
+        /// Size, for example 10G, 512MiB or 64TiB (powers of 1024)
+        #[arg(value_parser = size)]
+        size: u64,
+        /// Pool that holds it; needed if there are several
+        #[arg(long)]
+        pool: Option<String>,
+        /// Logical block size in bytes
+        #[arg(long, default_value = "512", value_parser = ["512", "4096"])]
+        block_size: String,
+        /// Reserve all its space now, so that no write ever fails for want of it
+        #[arg(long)]
+        thick: bool,
+        /// When a write is acknowledged
+        #[arg(long, value_enum, default_value_t = Cache::Durable)]
+        cache: Cache,
+    },
+    /// List volumes
+    List,
+    /// Show a volume
+    Show {
+        /// Volume, by name or identity
+        volume: String,
+    },
+    /// Grow a volume, while hosts use it
+    Resize {
+        /// Volume, by name or identity
+        volume: String,
+        /// New size
+        #[arg(value_parser = size)]
+        size: u64,
+    },
+    /// Rename a volume; its target name, NAA and serial number stay
+    Rename {
+        /// Volume, by name or identity
+        volume: String,
+        /// New name
+        name: String,
+    },
+    /// Delete a volume and all data on it
+    Delete {
+        /// Volume, by name or identity
+        volume: String,
+        /// Delete it although hosts use it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let a host use a volume
+    Grant {
+        /// Volume, by name or identity
+        volume: String,
+        /// Host, by name or identity
+        host: String,
+        /// It may only read
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Take a volume away from a host; its sessions on it end
+    Revoke {
+        /// Volume, by name or identity
+        volume: String,
+        /// Host, by name or identity
+        host: String,
+    },
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cache {
+    /// When it is on stable storage
+    Durable,
+    /// When the kernel has it: survives the daemon's end, not the machine's; hosts are told of a write cache
+    Buffered,
+}
+
+/// Verbs on hosts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Host {
+    /// Make a host known by its initiator names
+    Create {
+        /// Name of the new host
+        name: String,
+        /// Initiator name (iqn., eui. or naa.), or `*` for any, which needs --address
+        #[arg(long = "iqn", required = true, num_args = 1.., value_name = "IQN")]
+        iqns: Vec<String>,
+        /// Address or network its sessions come from, for example 192.0.2.0/24 [default: any]
+        #[arg(long = "address", num_args = 1.., value_name = "CIDR")]
+        addresses: Vec<String>,
+    },
+    /// List hosts
+    List,
+    /// Show a host
+    Show {
+        /// Host, by name or identity
+        host: String,
+    },
+    /// Forget a host
+    Delete {
+        /// Host, by name or identity
+        host: String,
+        /// Revoke what it is granted, and end its sessions
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Verbs on sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List iSCSI sessions
+    List,
+}
+
+/// The load generator.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// iscsi://HOST[:PORT]/TARGET/LUN; several are several paths to one volume
+    #[arg(required = true, value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// randread, randwrite, read, write, mix or mix:READ-PERCENT. All but reads overwrite the volume
+    #[arg(long, default_value = "randread")]
+    pub(crate) rw: String,
+    /// Length of a command: 4k, a list 4k,64k, or a range 4k-64k
+    #[arg(long, default_value = "4k", value_name = "SIZES")]
+    pub(crate) bs: String,
+    /// Commands in flight in each session
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: u32,
+    /// Sessions, each with a connection of its own
+    #[arg(long, default_value_t = 1)]
+    pub(crate) sessions: u32,
+    /// How long
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seconds: u64,
+    /// Stamp every block, keep a record of acknowledged writes in FILE, and check them; start again with the same FILE
+    /// after any interruption
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verify: Option<PathBuf>,
+    /// Initiator name to log in with
+    #[arg(long, value_name = "IQN")]
+    pub(crate) initiator: Option<String>,
+    /// Use only this much from the volume's start
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    pub(crate) span: Option<u64>,
+    /// Threads that drive the sessions [default: one a session, at most one a processor]
+    #[arg(long)]
+    pub(crate) threads: Option<u32>,
+    /// How long a broken session may take to come back, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) patience: u64,
+    /// Wait that long for the target to appear, too
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Ask for CRC32C digests of headers and data
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Write with FUA
+    #[arg(long)]
+    pub(crate) fua: bool,
+    /// Seed of addresses and lengths [default: drawn, and reported]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    server::parse_size(text).map_err(|error| error.message)
+}
+
+/// An address with a port, or without one for the usual port.
+fn portal(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let bare = bare.map(|ip| SocketAddr::new(ip, PORT));
+    text.parse()
+        .or(bare)
+        .map_err(|_| "write ADDR:PORT, for example 192.0.2.1:3260 or [2001:db8::1]:3260".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// The verbs as users were promised them.
+    #[test]
+    fn every_verb_parses_as_documented() {
+        let lines = [
+            "palisade pool create tank --disk /dev/sdb /dev/sdc",
+            "palisade pool create tank --disk /srv/a:10G --disk ram:1GiB",
+            "palisade pool list",
+            "palisade pool show tank --json",
+            "palisade pool extend tank --disk /srv/a:20G",
+            "palisade pool delete tank",
+            "palisade volume create mail 10GiB --pool tank --block-size 4096 --thick --cache buffered",
+            "palisade volume create mail 64TiB",
+            "palisade --json volume list",
+            "palisade volume show mail",
+            "palisade volume resize mail 20G",
+            "palisade volume rename mail post",
+            "palisade volume delete mail --force",
+            "palisade volume grant mail web --read-only",
+            "palisade volume revoke mail web",
+            "palisade host create web --iqn iqn.1993-08.org.debian:01:a --iqn iqn.x --address 192.0.2.0/24 ::1",
+            "palisade host list",
+            "palisade host show web",
+            "palisade host delete web --force",
+            "palisade session list",
+            "palisade status --data /tmp/x",
+            "palisade serve",
+            "palisade serve --data /d --portal 127.0.0.1:3260 --portal [::1]:3260 --api 127.0.0.1:8080 --demo",
+            "palisade serve --log-format json",
+            "palisade bench iscsi://h/iqn.a:b/0 --rw mix:40 --bs 4k-64k --depth 8 --sessions 2 --seconds 5 --verify f --json",
+            "palisade help errors",
+            "palisade help volume create",
+        ];
+        for line in lines {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_has_the_status_of_its_class() {
+        let lines = [
+            "palisade volume paint mail",
+            "palisade volume create mail",
+            "palisade volume create mail 10X",
+            "palisade volume create mail 10G --block-size 520",
+            "palisade volume create mail 10G --cache none",
+            "palisade pool create tank",
+            "palisade pool delete",
+            "palisade volume delete",
+            "palisade host create web",
+            "palisade serve --portal nowhere",
+            "palisade bench",
+            "palisade --no-such-option status",
+        ];
+        for line in lines {
+            let error = parse(line).unwrap_err();
+            let usage = i32::from(api::ErrorClass::Usage.exit_status());
+            assert_eq!(error.exit_code(), usage, "{line}");
+        }
+    }
+
+    #[test]
+    fn portals_may_leave_the_usual_port_out() {
+        for (text, address) in [
+            ("192.0.2.1", "192.0.2.1:3260"),
+            ("192.0.2.1:3261", "192.0.2.1:3261"),
+            ("::1", "[::1]:3260"),
+            ("[::1]", "[::1]:3260"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(portal(text).unwrap().to_string(), address);
+        }
+        assert!(portal("localhost:3260").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! The verbs on pools.
+
+use crate::args::Pool as Verb;
+use crate::output::{Output, ago, properties, size, table};
+use api::{Client, CreatePool, ErrorClass, ExtendPool, Outcome, Pool, PoolState, Problem};
+
+pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
+    match verb {
+        Verb::Create { name, disks } => {
+            let disks = disks.iter().map(|disk| whole_path(disk)).collect::<Result<_, _>>()?;
+            let change = client.create_pool(&CreatePool { name, disks }).await?;
+            out.print(&change, |change| created(change.outcome, &change.item))
+        }
+        Verb::List => out.print(&client.pools().await?, |pools| list(pools)),
+        Verb::Show { pool } => out.print(&client.pool(&pool).await?, show),
+        Verb::Extend { pool, disk } => {
+            let request = ExtendPool { disk: whole_path(&disk)? };
+            let change = client.extend_pool(&pool, &request).await?;
+            out.print(&change, |change| {
+                let Pool { name, size_bytes, free_bytes, .. } = &change.item;
+                let verb = if change.outcome == Outcome::Unchanged { "still has" } else { "now has" };
+                format!("Pool {name} {verb} {}, {} of it free.", size(*size_bytes), size(*free_bytes))
+            })
+        }
+        Verb::Delete { pool, force } => {
+            let change = client.delete_pool(&pool, force).await?;
+            out.print(&change, |change| deleted(&change.item))
+        }
+    }
+}
+
+/// The daemon may run elsewhere: it is told the whole path.
+fn whole_path(disk: &str) -> Result<String, Problem> {
+    if disk.starts_with('/') || disk.starts_with("ram:") || disk.is_empty() {
+        return Ok(disk.to_owned());
+    }
+    let absolute = std::path::absolute(disk)
+        .map_err(|error| Problem::new(ErrorClass::Invalid, disk, format!("this is no path: {error}")))?;
+    Ok(absolute.display().to_string())
+}
+
+fn created(outcome: Outcome, pool: &Pool) -> String {
+    let name = &pool.name;
+    if outcome == Outcome::Unchanged {
+        return format!("Pool {name} is there already, on the same disks.");
+    }
+    let mut text = format!("Pool {name} created: {} free.", size(pool.free_bytes));
+    if pool.lost_at_exit {
+        text.push_str(" It is in memory: everything in it is LOST when the daemon stops.");
+    }
+    text + &format!("\nNext: palisade volume create NAME SIZE --pool {name}")
+}
+
+fn deleted(pool: &Pool) -> String {
+    let disks: Vec<_> = pool.disks.iter().map(|disk| disk.path.as_str()).collect();
+    let what = match pool.state {
+        PoolState::Online => "free for other uses; files stay where they are",
+        PoolState::Offline => "left as they are",
+    };
+    format!("Pool {} deleted. Its disks ({}) are {what}.", pool.name, disks.join(", "))
+}
+
+fn state(pool: &Pool) -> &'static str {
+    match pool.state {
+        PoolState::Online => "online",
+        PoolState::Offline => "OFFLINE",
+    }
+}
+
+fn list(pools: &[Pool]) -> String {
+    if pools.is_empty() {
+        return "There is no pool yet. Make one with `palisade pool create NAME --disk PATH`.".to_owned();
+    }
+    let rows: Vec<_> = pools.iter().map(row).collect();
+    table(&["NAME", "STATE", "CLASS", "SIZE", "USED", "FREE", "PROVISIONED", "VOLUMES"], &rows)
+}
+
+fn row(pool: &Pool) -> Vec<String> {
+    vec![
+        pool.name.clone(),
+        state(pool).to_owned(),
+        pool.class.clone(),
+        size(pool.size_bytes),
+        size(pool.used_bytes),
+        size(pool.free_bytes),
+        size(pool.provisioned_bytes),
+        pool.volumes.to_string(),
+    ]
+}
+
+fn show(pool: &Pool) -> String {
+    let mut pairs = vec![
+        ("Name", pool.name.clone()),
+        ("State", state(pool).to_owned()),
+        ("Reason", pool.reason.clone().unwrap_or_default()),
+        ("Class", pool.class.clone()),
+        ("Size", size(pool.size_bytes)),
+        ("Used", size(pool.used_bytes)),
+        ("Free", size(pool.free_bytes)),
+        ("Provisioned", size(pool.provisioned_bytes)),
+        ("Volumes", pool.volumes.to_string()),
+        ("Lost at exit", if pool.lost_at_exit { "yes: it is in memory".to_owned() } else { "no".to_owned() }),
+        ("Created", format!("{} ago", ago(pool.created_unix_ms))),
+        ("Identity", pool.id.clone()),
+    ];
+    pairs.extend(
+        pool.disks
+            .iter()
+            .map(|disk| ("Disk", format!("{}  {}  {}", disk.path, size(disk.size_bytes), disk.media))),
+    );
+    pairs.retain(|(_, value)| !value.is_empty());
+    properties(&pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemon_is_told_whole_paths() {
+        let here = std::env::current_dir().unwrap().display().to_string();
+        assert_eq!(whole_path("disk:10G").unwrap(), format!("{here}/disk:10G"));
+        for same in ["/dev/sdb", "/srv/a:10G", "ram:1GiB", ""] {
+            assert_eq!(whole_path(same).unwrap(), same);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The verbs on volumes.
+
+use crate::args::{Cache, Volume as Verb};
+use crate::output::{self, Output, ago, properties, size, table};
+use api::{
+    CacheMode, Change, Client, CreateVolume, GrantRequest, Outcome, Problem, Provisioning, UpdateVolume,
+    Volume, VolumeState,
+};
+
+pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
+    match verb {
+        Verb::Create { name, size, pool, block_size, thick, cache } => {
+            let request = CreateVolume {
+                name,
+                size_bytes: size,
+                pool,
+                block_size: block_size.parse().ok(),
+                provisioning: if thick { Provisioning::Thick } else { Provisioning::Thin },
+                cache: match cache {
+                    Cache::Durable => CacheMode::Durable,
+                    Cache::Buffered => CacheMode::Buffered,
+                },
+            };
+            out.print(&client.create_volume(&request).await?, created)
+        }
+        Verb::List => out.print(&client.volumes().await?, |volumes| list(volumes)),
+        Verb::Show { volume } => out.print(&client.volume(&volume).await?, show),
+        Verb::Resize { volume, size } => {
+            let request = UpdateVolume { size_bytes: Some(size), ..UpdateVolume::default() };
+            out.print(&client.update_volume(&volume, &request).await?, resized)
+        }
+        Verb::Rename { volume, name } => {
+            let request = UpdateVolume { name: Some(name), ..UpdateVolume::default() };
+            out.print(&client.update_volume(&volume, &request).await?, |change| {
+                format!(
+                    "Volume {volume} is now {}. Hosts still know it as {}.",
+                    change.item.name, change.item.iqn
+                )
+            })
+        }
+        Verb::Delete { volume, force } => out.print(&client.delete_volume(&volume, force).await?, |change| {
+            format!("Volume {} deleted. Its space comes back in the background.", change.item.name)
+        }),
+        Verb::Grant { volume, host, read_only } => {
+            let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
+            out.print(&change, |change| granted(change, &host, read_only))
+        }
+        Verb::Revoke { volume, host } => out.print(&client.revoke(&volume, &host).await?, |change| {
+            let name = &change.item.name;
+            match change.outcome {
+                Outcome::Unchanged => format!("Host {host} was not granted volume {name}."),
+                _ => format!("Volume {name} is no longer granted to host {host}."),
+            }
+        }),
+    }
+}
+
+fn created(change: &Change<Volume>) -> String {
+    let Volume { name, pool, size_bytes, iqn, .. } = &change.item;
+    if change.outcome == Outcome::Unchanged {
+        return format!("Volume {name} is there already, with these properties. Target: {iqn}");
+    }
+    format!(
+        "Volume {name} created: {} in pool {pool}.\nTarget: {iqn}\nNext: palisade volume grant {name} HOST",
+        size(*size_bytes)
+    )
+}
+
+fn resized(change: &Change<Volume>) -> String {
+    let (name, now) = (&change.item.name, size(change.item.size_bytes));
+    match change.outcome {
+        Outcome::Unchanged => format!("Volume {name} has {now} already."),
+        _ => format!("Volume {name} now has {now}. Hosts are told; on Linux: iscsiadm -m session -R"),
+    }
+}
+
+fn granted(change: &Change<Volume>, host: &str, read_only: bool) -> String {
+    let Volume { name, iqn, .. } = &change.item;
+    let how = if read_only { " read-only" } else { "" };
+    match change.outcome {
+        Outcome::Unchanged => format!("Volume {name} is granted{how} to host {host} already."),
+        _ => format!("Volume {name} granted{how} to host {host}. It finds {iqn} by discovery."),
+    }
+}
+
+fn state(volume: &Volume) -> &'static str {
+    match volume.state {
+        VolumeState::Online => "online",
+        VolumeState::Offline => "OFFLINE",
+    }
+}
+
+fn provisioning(volume: &Volume) -> &'static str {
+    match volume.provisioning {
+        Provisioning::Thin => "thin",
+        Provisioning::Thick => "thick",
+    }
+}
+
+fn hosts(volume: &Volume) -> Vec<String> {
+    let name = |grant: &api::Grant| match grant.read_only {
+        true => format!("{} (read-only)", grant.host),
+        false => grant.host.clone(),
+    };
+    volume.grants.iter().map(name).collect()
+}
+
+fn list(volumes: &[Volume]) -> String {
+    if volumes.is_empty() {
+        return "There is no volume yet. Make one with `palisade volume create NAME SIZE`.".to_owned();
+    }
+    let row = |volume: &Volume| {
+        vec![
+            volume.name.clone(),
+            state(volume).to_owned(),
+            volume.pool.clone(),
+            size(volume.size_bytes),
+            size(volume.used_bytes),
+            provisioning(volume).to_owned(),
+            volume.sessions.to_string(),
+            output::list(&hosts(volume)),
+        ]
+    };
+    let rows: Vec<_> = volumes.iter().map(row).collect();
+    table(&["NAME", "STATE", "POOL", "SIZE", "USED", "TYPE", "SESSIONS", "GRANTED TO"], &rows)
+}
+
+fn show(volume: &Volume) -> String {
+    let cache = match volume.cache {
+        CacheMode::Durable => "durable: writes are acknowledged when on stable storage",
+        CacheMode::Buffered => {
+            "buffered: writes are acknowledged when the kernel has them; hosts see a write cache"
+        }
+    };
+    let mut pairs = vec![
+        ("Name", volume.name.clone()),
+        ("State", state(volume).to_owned()),
+        ("Reason", volume.reason.clone().unwrap_or_default()),
+        ("Target", volume.iqn.clone()),
+        ("Pool", volume.pool.clone()),
+        ("Size", size(volume.size_bytes)),
+        ("Used", size(volume.used_bytes)),
+        ("Type", provisioning(volume).to_owned()),
+        ("Block size", volume.block_size.to_string()),
+        ("Cache", cache.to_owned()),
+        ("NAA", volume.naa.clone()),
+        ("Serial", volume.serial.clone()),
+        ("Granted to", output::list(&hosts(volume))),
+        ("Sessions", volume.sessions.to_string()),
+        ("Created", format!("{} ago", ago(volume.created_unix_ms))),
+        ("Identity", volume.id.clone()),
+    ];
+    pairs.retain(|(_, value)| !value.is_empty());
+    properties(&pairs)
+}
