@@ -40,7 +40,10 @@ impl MemoryDisk {
 
     fn check(&self, offset: u64, len: u64) -> Result<()> {
         let end = offset.checked_add(len);
-        if offset % 512 != 0 || len % 512 != 0 || end.is_none_or(|end| end > self.info.size_bytes) {
+        if !offset.is_multiple_of(512)
+            || !len.is_multiple_of(512)
+            || end.is_none_or(|end| end > self.info.size_bytes)
+        {
             let message = format!("a request for {len} bytes is not aligned or not inside the disk");
             return Err(BlockError::new(ErrorKind::Invalid, &self.info.name, message).at(offset));
         }
@@ -147,7 +150,7 @@ impl Disk for MemoryDisk {
     }
 }
 
-const _: () = assert!(CHUNK % PAGE_SIZE == 0);
+const _: () = assert!(CHUNK.is_multiple_of(PAGE_SIZE));
 
 #[cfg(test)]
 mod tests {

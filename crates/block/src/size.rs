@@ -50,7 +50,7 @@ fn scaled(number: &str, shift: u32) -> Option<u64> {
     let whole = u128::from(whole.parse::<u64>().ok()?) << shift;
     let divisor = 10u128.pow(u32::try_from(fraction.len()).ok()?);
     let part = u128::from(fraction.parse::<u64>().ok()?) << shift;
-    let exact = part % divisor == 0;
+    let exact = part.is_multiple_of(divisor);
     exact.then(|| u64::try_from(whole + part / divisor).ok())?
 }
 

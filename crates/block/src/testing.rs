@@ -120,7 +120,7 @@ async fn check_refusals(disk: &dyn Disk) {
 async fn check_concurrency(disk: &dyn Disk) {
     const REQUESTS: u64 = 1000;
     let block = |number: u64| pattern(number + 1, 4096);
-    let persist = |number: u64| if number % 3 == 0 { Persist::Durable } else { Persist::Cached };
+    let persist = |number: u64| if number.is_multiple_of(3) { Persist::Durable } else { Persist::Cached };
     let writes = (0..REQUESTS).map(|n| disk.write(n * 4096, vec![aligned(&block(n))], persist(n))).collect();
     assert!(join_all(writes).await.iter().all(Result::is_ok), "all writes end well");
     let flushes = (0..20).map(|_| disk.flush()).collect();

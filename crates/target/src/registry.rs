@@ -404,10 +404,10 @@ impl Sessions {
         if self.lost.insert(port.clone()) {
             self.lost_order.push_back(port.clone());
         }
-        if self.lost_order.len() > LOST_PORTS_MAX {
-            if let Some(oldest) = self.lost_order.pop_front() {
-                self.lost.remove(&oldest);
-            }
+        if self.lost_order.len() > LOST_PORTS_MAX
+            && let Some(oldest) = self.lost_order.pop_front()
+        {
+            self.lost.remove(&oldest);
         }
     }
 }
