@@ -125,32 +125,40 @@ pub(crate) fn run<S: Source + Send + 'static>(
     let phase = Arc::new(Phase { order: AtomicU8::new(0), live: Live::default(), messages });
     let count = sessions.len();
     let (start, started) = watch::channel(false);
-    let mut groups: Vec<Vec<Session<S>>> = Vec::new();
-    groups.resize_with(plan.threads.clamp(1, count.max(1)), Vec::new);
-    let lanes = groups.len();
-    for (index, (setup, source)) in sessions.into_iter().enumerate() {
-        if let Some(group) = groups.get_mut(index % lanes) {
-            group.push(Session::new(setup, Arc::clone(&phase), source));
-        }
-    }
-    let mut threads = Vec::new();
-    for (index, group) in groups.into_iter().enumerate() {
-        let (phase, started) = (Arc::clone(&phase), started.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let name = format!("load-{index}");
-        let body = move || runtime.block_on(drive(group, &phase, &started));
-        threads.push(thread::Builder::new().name(name).spawn(body)?);
-    }
-    let mut watcher = Watcher { plan, phase: &phase, inbox, start, waiting: count, broken_off: false };
-    let result = watcher.watch(count, progress);
+    let launched = launch(plan.threads, sessions, &phase, &started);
+    let threads = launched.inspect_err(|_| phase.give(Order::Abort))?;
+    let result = Watcher::new(plan, &phase, inbox, start, count).watch(progress);
     phase.give(Order::Abort);
-    drop(watcher);
     for thread in threads {
         if thread.join().is_err() {
             return Err(LoadError::Start(std::io::Error::other("a load thread panicked")));
         }
     }
     result
+}
+
+/// Deals the sessions to threads and starts those.
+fn launch<S: Source + Send + 'static>(
+    threads: usize,
+    sessions: Vec<(SessionSetup, S)>,
+    phase: &Arc<Phase>,
+    started: &watch::Receiver<bool>,
+) -> Result<Vec<thread::JoinHandle<()>>, LoadError> {
+    let mut groups: Vec<Vec<Session<S>>> = Vec::new();
+    groups.resize_with(threads.clamp(1, sessions.len().max(1)), Vec::new);
+    let lanes = groups.len();
+    for (index, (setup, source)) in sessions.into_iter().enumerate() {
+        if let Some(group) = groups.get_mut(index % lanes) {
+            group.push(Session::new(setup, Arc::clone(phase), source));
+        }
+    }
+    let start = |(index, group)| {
+        let (phase, started) = (Arc::clone(phase), started.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let body = move || runtime.block_on(drive(group, &phase, &started));
+        Ok(thread::Builder::new().name(format!("load-{index}")).spawn(body)?)
+    };
+    groups.into_iter().enumerate().map(start).collect()
 }
 
 /// A thread's sessions, side by side.
@@ -175,9 +183,21 @@ struct Watcher<'a> {
     phase: &'a Phase,
     inbox: Receiver<Message>,
     start: watch::Sender<bool>,
+    /// Sessions that are not finished.
+    running: usize,
     /// Sessions that are not logged in for the first time yet.
     waiting: usize,
+    tally: Tally,
+    failure: Option<LoadError>,
     broken_off: bool,
+    /// When all sessions were ready, and the processor time used until then.
+    began: Instant,
+    cpu: Duration,
+    /// How long commands were issued, once that is over.
+    issued: Option<Duration>,
+    /// The last progress report.
+    reported: Instant,
+    mark: Mark,
 }
 
 /// Counts at the last progress report.
@@ -188,82 +208,125 @@ struct Mark {
     latency_ns: u64,
 }
 
-impl Watcher<'_> {
-    fn watch(
-        &mut self,
-        mut running: usize,
-        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    ) -> Result<Outcome, LoadError> {
-        let (mut tally, mut failure) = (Tally::new(), None);
-        let (mut began, mut cpu) = (Instant::now(), processor_time());
-        let mut reported = began;
-        let mut mark = Mark::default();
-        let mut issued = None;
-        while running > 0 {
-            let until_stop = self.plan.duration.filter(|_| self.waiting == 0 && issued.is_none());
-            let until_stop = until_stop.map(|duration| duration.saturating_sub(began.elapsed()));
-            let until_report = PROGRESS_INTERVAL.saturating_sub(reported.elapsed());
-            let message = self.inbox.recv_timeout(until_stop.map_or(until_report, |t| t.min(until_report)));
-            match message {
-                Ok(Message::Connected) => {
-                    self.waiting = self.waiting.saturating_sub(1);
-                    if self.waiting == 0 {
-                        (began, cpu) = (Instant::now(), processor_time());
-                        (reported, mark) = (began, Mark::default());
-                        self.start.send_replace(true);
-                    }
-                }
-                Ok(Message::Finished(result)) => {
-                    running -= 1;
-                    match *result {
-                        Ok(more) => tally.add(&more),
-                        Err(error) => {
-                            self.phase.give(Order::Abort);
-                            // Sessions that still wait for the start would wait for ever.
-                            self.start.send_replace(true);
-                            failure.get_or_insert(error);
-                        }
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            let now = Instant::now();
-            let over = self.waiting == 0 && self.plan.duration.is_some_and(|limit| now - began >= limit);
-            let faulty = self.plan.stop_at_fault && (self.plan.faults)() > 0;
-            if issued.is_none() && (over || faulty || self.broken_off) {
-                self.phase.give(Order::Drain);
-                issued = Some(now - began);
-            }
-            if now - reported >= PROGRESS_INTERVAL {
-                let glance = self.glance(now - began, now - reported, &mut mark);
-                reported = now;
-                self.broken_off |= progress(&glance).is_break();
-                if self.broken_off && self.waiting > 0 {
-                    self.phase.give(Order::Abort);
-                    self.start.send_replace(true);
-                }
-            }
-        }
-        let seconds = issued.unwrap_or_else(|| began.elapsed()).as_secs_f64();
-        let cpu = processor_time().saturating_sub(cpu);
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(Outcome { tally, seconds, cpu, broken_off: self.broken_off }),
+impl<'a> Watcher<'a> {
+    fn new(
+        plan: &'a PhasePlan<'a>,
+        phase: &'a Phase,
+        inbox: Receiver<Message>,
+        start: watch::Sender<bool>,
+        sessions: usize,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            plan,
+            phase,
+            inbox,
+            start,
+            running: sessions,
+            waiting: sessions,
+            tally: Tally::new(),
+            failure: None,
+            broken_off: false,
+            began: now,
+            cpu: processor_time(),
+            issued: None,
+            reported: now,
+            mark: Mark::default(),
         }
     }
 
-    fn glance(&self, elapsed: Duration, interval: Duration, mark: &mut Mark) -> Progress {
+    fn watch(mut self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Outcome, LoadError> {
+        while self.running > 0 {
+            match self.inbox.recv_timeout(self.next_look()) {
+                Ok(Message::Connected) => self.connected(),
+                Ok(Message::Finished(result)) => self.finished(*result),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.stop_if_due();
+            self.report_if_due(progress);
+        }
+        let seconds = self.issued.unwrap_or_else(|| self.began.elapsed()).as_secs_f64();
+        let cpu = processor_time().saturating_sub(self.cpu);
+        match self.failure {
+            Some(error) => Err(error),
+            None => Ok(Outcome { tally: self.tally, seconds, cpu, broken_off: self.broken_off }),
+        }
+    }
+
+    /// How long until there is something to do if no message comes.
+    fn next_look(&self) -> Duration {
+        let report = PROGRESS_INTERVAL.saturating_sub(self.reported.elapsed());
+        match self.plan.duration {
+            Some(duration) if self.waiting == 0 && self.issued.is_none() => {
+                report.min(duration.saturating_sub(self.began.elapsed()))
+            }
+            _ => report,
+        }
+    }
+
+    /// Time begins when the last session is logged in.
+    fn connected(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+        if self.waiting == 0 {
+            (self.began, self.cpu) = (Instant::now(), processor_time());
+            self.reported = self.began;
+            self.start.send_replace(true);
+        }
+    }
+
+    fn finished(&mut self, result: Result<Tally, LoadError>) {
+        self.running -= 1;
+        match result {
+            Ok(more) => self.tally.add(&more),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                self.abort();
+            }
+        }
+    }
+
+    fn abort(&self) {
+        self.phase.give(Order::Abort);
+        // Sessions that still wait for the start would wait for ever.
+        self.start.send_replace(true);
+    }
+
+    fn stop_if_due(&mut self) {
+        let elapsed = self.began.elapsed();
+        let over = self.waiting == 0 && self.plan.duration.is_some_and(|limit| elapsed >= limit);
+        let faulty = self.plan.stop_at_fault && (self.plan.faults)() > 0;
+        if self.issued.is_none() && (over || faulty || self.broken_off) {
+            self.phase.give(Order::Drain);
+            self.issued = Some(elapsed);
+        }
+    }
+
+    fn report_if_due(&mut self, progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+        let now = Instant::now();
+        let interval = now - self.reported;
+        if interval < PROGRESS_INTERVAL {
+            return;
+        }
+        let glance = self.glance(now - self.began, interval);
+        self.reported = now;
+        self.broken_off |= progress(&glance).is_break();
+        if self.broken_off && self.waiting > 0 {
+            self.abort();
+        }
+    }
+
+    fn glance(&mut self, elapsed: Duration, interval: Duration) -> Progress {
         let live = &self.phase.live;
         let now = Mark {
             commands: live.commands.load(Relaxed),
             bytes: live.bytes.load(Relaxed),
             latency_ns: live.latency_ns.load(Relaxed),
         };
+        let mark = core::mem::replace(&mut self.mark, now);
         let commands = now.commands - mark.commands;
         let latency_ns = now.latency_ns - mark.latency_ns;
         let bytes = now.bytes - mark.bytes;
-        *mark = now;
         Progress {
             phase: self.plan.name,
             elapsed_seconds: elapsed.as_secs_f64(),

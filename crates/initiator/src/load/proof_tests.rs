@@ -159,9 +159,12 @@ fn find(lie: Lie, seed: u64) -> Vec<FaultReport> {
     let mut volume = FakeVolume::new(seed);
     let first = inspector(&path);
     let mut source = stamped(&first, "randwrite", seed);
-    work(&mut source, &mut volume, 800, None).expect("fill");
-    // No reads and no further writes of the same place between the lie and the end: few commands.
-    let in_flight = work(&mut source, &mut volume, 4, Some(lie)).expect("lie");
+    let mut in_flight = work(&mut source, &mut volume, 800, None).expect("fill");
+    // The lie is about the last write that is acknowledged, so that no later one covers it up.
+    let index = in_flight.iter().position(|op| op.way == Way::Write).expect("a write in flight");
+    let written = in_flight.swap_remove(index);
+    volume.carry_out(&written, Some(lie));
+    source.completed(written, &[]).expect("completed");
     let mut faults = first.faults();
     drop((source, first));
     crash(&mut volume, &in_flight);

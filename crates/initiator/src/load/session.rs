@@ -115,6 +115,10 @@ impl<S: Source> Session<S> {
                     return Ok(self.tally);
                 }
                 Err(Interruption::Fatal(error)) => return Err(error),
+                // Connections can be made, but nothing gets done over any of them.
+                Err(Interruption::Lost(error)) if self.last_progress.elapsed() > self.setup.patience * 2 => {
+                    return Err(error.into());
+                }
                 Err(Interruption::Lost(error)) => error,
             };
             self.phase.live.connected.fetch_sub(1, Relaxed);
