@@ -25,6 +25,7 @@ fn logged_in(digests: bool) -> Pair {
     let config = initiator::Config { offer, ..initiator::Config::normal("iqn.x:i", "iqn.x:t") };
     let mut pair = Pair::new(target::Config::default(), config, SimpleSizer);
     pair.run();
+    pair.initiator_events.clear();
     pair
 }
 
