@@ -2,11 +2,15 @@
 
 use crate::request::{Files, Reply, Request, Work};
 use crate::{ring, uring_support};
-use block::{BlockError, BoxFuture, BufferPool, Disk, DiskInfo, ErrorKind, Persist, Result};
+use block::{
+    BlockError, BoxFuture, BufferPool, Disk, DiskInfo, ErrorKind, Media, Persist, Result, format_size,
+};
 use bytes::Bytes;
 use std::fmt;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
 /// Who carries requests out.
@@ -46,11 +50,53 @@ pub(crate) struct FileDisk {
     files: Arc<Files>,
     engine: Engine,
     buffers: BufferPool,
+    /// Size in bytes: what `info` says at first, more once the disk has grown.
+    size_bytes: AtomicU64,
 }
 
 impl FileDisk {
     pub(crate) fn new(files: Files, engine: Engine, buffers: BufferPool) -> Self {
-        Self { files: Arc::new(files), engine, buffers }
+        let size_bytes = AtomicU64::new(files.info.size_bytes);
+        Self { files: Arc::new(files), engine, buffers, size_bytes }
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+
+    /// Makes a file as large as asked for, or looks how large the device, or file, has become. Requests up to there
+    /// are taken from then on. Blocks.
+    pub(crate) fn grow(&self, wanted_bytes: Option<u64>) -> Result<u64> {
+        let info = &self.files.info;
+        let failed = |error: std::io::Error| self.blocking_error("growing", 0, &error);
+        let mut file = &self.files.buffered;
+        let is = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let size = match wanted_bytes {
+            Some(wanted) if wanted < self.size_bytes() || (wanted != is && info.media != Media::File) => {
+                let message = format!(
+                    "it has {}, not {}; a disk only grows, and a device is grown outside, then named without a size",
+                    format_size(is),
+                    format_size(wanted)
+                );
+                return Err(BlockError::new(ErrorKind::Invalid, &info.name, message));
+            }
+            Some(wanted) if wanted > is => {
+                self.files
+                    .buffered
+                    .set_len(wanted)
+                    .and_then(|()| self.files.buffered.sync_all())
+                    .map_err(failed)?;
+                wanted
+            }
+            _ => is,
+        };
+        let size = size - size % 4096;
+        if size < self.size_bytes() {
+            let message = format!("it has shrunk to {}; give its space back", format_size(size));
+            return Err(BlockError::new(ErrorKind::Device, &info.name, message));
+        }
+        self.size_bytes.store(size, Ordering::Release);
+        Ok(size)
     }
 
     pub(crate) fn mode(&self) -> IoMode {
@@ -60,8 +106,8 @@ impl FileDisk {
     fn check(&self, offset: u64, len: u64) -> Result<()> {
         let info = &self.files.info;
         let unit = u64::from(info.alignment_bytes);
-        let inside = offset.checked_add(len).is_some_and(|end| end <= info.size_bytes);
-        if inside && offset % unit == 0 && len % unit == 0 {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.size_bytes());
+        if inside && offset.is_multiple_of(unit) && len.is_multiple_of(unit) {
             return Ok(());
         }
         let message = format!("a request for {len} bytes is not aligned or not inside the disk");
@@ -100,7 +146,7 @@ impl FileDisk {
     fn suitable(&self, mut data: Vec<Bytes>, persist: Persist) -> Vec<Bytes> {
         data.retain(|chunk| !chunk.is_empty());
         let unit = self.files.info.alignment_bytes as usize;
-        let fits = |chunk: &Bytes| chunk.len() % unit == 0 && chunk.as_ptr().addr() % unit == 0;
+        let fits = |chunk: &Bytes| chunk.len().is_multiple_of(unit) && chunk.as_ptr().addr().is_multiple_of(unit);
         if persist == Persist::Cached || self.files.direct.is_none() || data.iter().all(fits) {
             return data;
         }
@@ -120,7 +166,7 @@ impl FileDisk {
     /// As [`FileDisk::check`], without alignment: the blocking calls go through the page cache.
     fn check_inside(&self, offset: u64, len: usize) -> Result<()> {
         let end = offset.checked_add(len as u64);
-        if end.is_some_and(|end| end <= self.files.info.size_bytes) {
+        if end.is_some_and(|end| end <= self.size_bytes()) {
             return Ok(());
         }
         let message = format!("a request for {len} bytes is not inside the disk");

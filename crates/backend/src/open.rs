@@ -42,6 +42,23 @@ pub struct OpenDisk {
     pub disk: Arc<dyn Disk>,
     /// How its bytes travel, for status and logs.
     pub mode: IoMode,
+    /// The disk again, if it can grow.
+    file: Option<Arc<FileDisk>>,
+}
+
+impl OpenDisk {
+    /// Makes a file `size_bytes` large; without a size, looks how large the device or file has become. Returns the
+    /// size, up to which the disk takes requests from now on ([`Disk::info`] still has the size at opening). Blocks.
+    ///
+    /// # Errors
+    /// `Invalid` for less than it has, for a device that has another size, and for memory; `NoSpace`, `Device`.
+    pub fn grow(&self, size_bytes: Option<u64>) -> Result<u64> {
+        let memory = || {
+            let message = "memory does not grow; make another pool";
+            BlockError::new(ErrorKind::Invalid, &self.disk.info().name, message)
+        };
+        self.file.as_ref().ok_or_else(memory)?.grow(size_bytes)
+    }
 }
 
 /// Opens a disk for exclusive use, creating a file if `spec` gives its size and there is none.
@@ -61,7 +78,7 @@ fn open_memory(spec: &DiskSpec, size_bytes: u64, options: &OpenOptions) -> Resul
     let name = spec.to_string();
     check_size(&name, size_bytes, options)?;
     let disk = Arc::new(MemoryDisk::new(name, size_bytes, options.buffers.clone()));
-    Ok(OpenDisk { disk, mode: IoMode { engine: Engine::Memory, direct: false } })
+    Ok(OpenDisk { disk, mode: IoMode { engine: Engine::Memory, direct: false }, file: None })
 }
 
 fn open_path(path: &Path, size_bytes: Option<u64>, options: &OpenOptions) -> Result<OpenDisk> {
@@ -90,7 +107,8 @@ fn open_path(path: &Path, size_bytes: Option<u64>, options: &OpenOptions) -> Res
     let disk = FileDisk::new(files, engine, options.buffers.clone());
     let mode = disk.mode();
     tracing::info!(disk = %name, size = %format_size(disk.info().size_bytes), %mode, "disk opened");
-    Ok(OpenDisk { disk: Arc::new(disk), mode })
+    let disk = Arc::new(disk);
+    Ok(OpenDisk { disk: disk.clone(), mode, file: Some(disk) })
 }
 
 fn check_size(name: &str, size_bytes: u64, options: &OpenOptions) -> Result<()> {

@@ -201,3 +201,25 @@ fn thread_cpu() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap())
 }
+
+#[test]
+fn a_disk_grows_while_it_is_used_and_never_shrinks() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let open = fresh(dir.path(), &OpenOptions::default());
+    let data = BufferPool::default().copy_of(&pattern(7, 4096)).freeze();
+    let beyond = (16 << 20) + 4096;
+    reactor().block_on(async {
+        attach_ring().await;
+        let write = |persist| open.disk.write(beyond, vec![data.clone()], persist);
+        assert_eq!(write(Persist::Durable).await.unwrap_err().kind, ErrorKind::Invalid, "past the end");
+        assert_eq!(open.grow(Some(32 << 20)), Ok(32 << 20));
+        assert_eq!(std::fs::metadata(dir.path().join("disk")).unwrap().len(), 32 << 20);
+        write(Persist::Durable).await.unwrap();
+        assert_eq!(open.disk.read(beyond, 4096).await.unwrap(), data);
+    });
+    assert_eq!(open.grow(Some(32 << 20)), Ok(32 << 20), "asking twice is no error");
+    assert_eq!(open.grow(None), Ok(32 << 20));
+    assert_eq!(open.grow(Some(16 << 20)).unwrap_err().kind, ErrorKind::Invalid);
+    let memory = open_disk(&DiskSpec::Ram { size_bytes: 1 << 20 }, &OpenOptions::default()).unwrap();
+    assert_eq!(memory.grow(Some(2 << 20)).unwrap_err().kind, ErrorKind::Invalid);
+}
