@@ -9,6 +9,7 @@
 //! engine behind it, so what it proves holds for the host's side of the wire, and it runs
 //! against foreign targets too.
 
+mod buffers;
 mod cdb;
 mod client;
 mod error;

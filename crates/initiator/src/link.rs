@@ -16,10 +16,11 @@ use bytes::{Buf, Bytes};
 use iscsi::initiator::{CloseReason, Command, Config, Connection, Event, TaskId};
 use iscsi::parameters::{DigestOffer, Parameters};
 use iscsi::pdu::{LoginStatus, TaskManagementFunction};
-use iscsi::{HeapPool, Isid, Lun};
+use iscsi::{Isid, Lun};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::buffers::RecyclingPool;
 use crate::error::ClientError;
 use crate::url::TargetUrl;
 
@@ -100,7 +101,7 @@ fn draw_isid() -> [u8; 6] {
 /// A logged-in connection.
 pub(crate) struct Link {
     socket: TcpStream,
-    connection: Connection<HeapPool>,
+    connection: Connection<RecyclingPool>,
     origin: Instant,
     unsent: VecDeque<Bytes>,
     blocked: bool,
@@ -119,7 +120,7 @@ impl Link {
         let config = options.config((!discovery).then_some(url.iqn.as_str()));
         let mut link = Self {
             socket,
-            connection: Connection::new(config, HeapPool, Duration::ZERO),
+            connection: Connection::new(config, RecyclingPool::default(), Duration::ZERO),
             origin,
             unsent: VecDeque::new(),
             blocked: false,
