@@ -71,3 +71,15 @@ impl fmt::Display for BlockError {
 }
 
 impl std::error::Error for BlockError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_happened_to_what_and_where() {
+        let error = BlockError::new(ErrorKind::Corrupt, "vol1", "the checksum is wrong");
+        assert_eq!(error.to_string(), "vol1: the checksum is wrong");
+        assert_eq!(error.at(8192).to_string(), "vol1: the checksum is wrong (at byte 8192)");
+    }
+}

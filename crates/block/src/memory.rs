@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn whole_chunks_are_given_back_when_discarded() {
+        let disk = MemoryDisk::new("ram", 4 << 20, BufferPool::default());
+        disk.write_blocking(0, &vec![1; 3 << 20]).unwrap();
+        let held = || disk.chunks.iter().filter(|chunk| chunk.read().is_some()).count();
+        assert_eq!(held(), 3);
+        drop(disk.discard(4096, (2 << 20) - 4096));
+        assert_eq!(held(), 2, "the first chunk is not covered whole");
+    }
+
+    #[test]
     fn requests_past_the_end_or_unaligned_are_refused() {
         let disk = MemoryDisk::new("ram", 1 << 20, BufferPool::default());
         for (offset, len) in [(1 << 20, 512), (u64::MAX - 511, 512), (1, 512), (0, 100)] {

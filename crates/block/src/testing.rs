@@ -193,7 +193,7 @@ fn aligned(data: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::MemoryDisk;
+    use crate::{BoxFuture, DiskInfo, MemoryDisk, Result};
     use std::task::{Context, Waker};
 
     #[test]
@@ -202,6 +202,95 @@ mod tests {
         let mut check = pin!(check_disk(&disk));
         let mut context = Context::from_waker(Waker::noop());
         assert!(check.as_mut().poll(&mut context).is_ready(), "memory never waits");
+    }
+
+    /// A disk that breaks one rule.
+    struct Faulty {
+        disk: MemoryDisk,
+        fault: Fault,
+    }
+
+    #[derive(PartialEq)]
+    enum Fault {
+        LosesCachedWrites,
+        SwapsChunks,
+        ReadsPastTheEnd,
+        DiscardsNeighbours,
+        IgnoresBlockingWrites,
+    }
+
+    impl Disk for Faulty {
+        fn info(&self) -> &DiskInfo {
+            self.disk.info()
+        }
+        fn read(&self, offset: u64, len: usize) -> BoxFuture<'_, Result<Bytes>> {
+            let past_end = offset >= self.info().size_bytes;
+            let offset = if past_end && self.fault == Fault::ReadsPastTheEnd { 0 } else { offset };
+            self.disk.read(offset, len)
+        }
+        fn write(&self, offset: u64, mut data: Vec<Bytes>, persist: Persist) -> BoxFuture<'_, Result<()>> {
+            if self.fault == Fault::SwapsChunks && data.len() == 3 {
+                data.swap(0, 2);
+            }
+            if self.fault == Fault::LosesCachedWrites && persist == Persist::Cached {
+                data.clear();
+            }
+            self.disk.write(offset, data, persist)
+        }
+        fn flush(&self) -> BoxFuture<'_, Result<()>> {
+            self.disk.flush()
+        }
+        fn discard(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
+            let more = if self.fault == Fault::DiscardsNeighbours && len == 1 << 20 { len } else { 0 };
+            self.disk.discard(offset, len + more)
+        }
+        fn read_blocking(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+            self.disk.read_blocking(offset, buf)
+        }
+        fn write_blocking(&self, offset: u64, data: &[u8]) -> Result<()> {
+            let ignored = self.fault == Fault::IgnoresBlockingWrites;
+            if ignored { Ok(()) } else { self.disk.write_blocking(offset, data) }
+        }
+        fn flush_blocking(&self) -> Result<()> {
+            self.disk.flush_blocking()
+        }
+    }
+
+    fn check(fault: Fault) {
+        let disk = MemoryDisk::new("faulty", CHECK_DISK_SIZE_MIN, BufferPool::default());
+        let faulty = Faulty { disk, fault };
+        let mut check = pin!(check_disk(&faulty));
+        let _ = check.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    #[test]
+    #[should_panic(expected = "Cached")]
+    fn a_disk_that_loses_cached_writes_is_found_out() {
+        check(Fault::LosesCachedWrites);
+    }
+
+    #[test]
+    #[should_panic(expected = "shape")]
+    fn a_disk_that_mixes_up_chunks_is_found_out() {
+        check(Fault::SwapsChunks);
+    }
+
+    #[test]
+    #[should_panic(expected = "refused")]
+    fn a_disk_that_reads_past_its_end_is_found_out() {
+        check(Fault::ReadsPastTheEnd);
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    fn a_disk_that_discards_too_much_is_found_out() {
+        check(Fault::DiscardsNeighbours);
+    }
+
+    #[test]
+    #[should_panic(expected = "left == right")]
+    fn a_disk_whose_blocking_writes_do_nothing_is_found_out() {
+        check(Fault::IgnoresBlockingWrites);
     }
 
     #[test]

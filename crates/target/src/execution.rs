@@ -3,7 +3,7 @@
 use crate::media::{self, MediaFuture};
 use crate::memory::{Budget, Pressure};
 use crate::session::Session;
-use crate::unit::{LogicalUnitHandle, Operation, Started};
+use crate::unit::{Epoch, LogicalUnitHandle, Operation, Started};
 use futures_util::stream::{FuturesUnordered, Stream};
 use iscsi::pdu::{ScsiStatus, TaskAttribute};
 use iscsi::target::{Command, Response, TaskId};
@@ -19,13 +19,19 @@ pub(crate) type Answer = (TaskId, Option<Response>);
 
 /// The commands of one session.
 pub(crate) struct Execution {
-    waiting: VecDeque<Command>,
+    waiting: VecDeque<Waiting>,
     running: FuturesUnordered<Running>,
     /// An ORDERED command is on the medium: nothing else starts (SAM-5 §8.6.3).
     ordered_running: bool,
     budget: Budget,
     /// Commands wait until the predecessor of this session is over.
     held: bool,
+}
+
+/// A command that has not started, and its unit's epoch when it came.
+struct Waiting {
+    command: Command,
+    since: Option<Epoch>,
 }
 
 /// A command on the medium.
@@ -89,7 +95,7 @@ impl Execution {
 
     /// Drops those of `tasks` that have not started.
     pub(crate) fn forget_waiting(&mut self, tasks: &[TaskId]) {
-        self.waiting.retain(|command| !tasks.contains(&command.task));
+        self.waiting.retain(|waiting| !tasks.contains(&waiting.command.task));
     }
 
     /// Drops all that have not started.
@@ -110,13 +116,17 @@ impl Execution {
             answers.push((command.task, Some(Response::status(ScsiStatus::TaskSetFull))));
             return;
         }
-        if command.attribute == TaskAttribute::HeadOfQueue {
-            self.waiting.push_front(command);
-        } else if self.waiting.is_empty() && self.may_start(&command) {
+        if self.waiting.is_empty() && self.may_start(&command) {
             self.start(session, command, context, answers);
             return;
+        }
+        let since = session.unit(command.lun).map(|unit| unit.epoch());
+        let head_of_queue = command.attribute == TaskAttribute::HeadOfQueue;
+        let waiting = Waiting { command, since };
+        if head_of_queue {
+            self.waiting.push_front(waiting);
         } else {
-            self.waiting.push_back(command);
+            self.waiting.push_back(waiting);
         }
         self.start_waiting(session, context, answers);
     }
@@ -128,12 +138,15 @@ impl Execution {
         context: &mut Context<'_>,
         answers: &mut Vec<Answer>,
     ) {
-        while let Some(command) = self.waiting.pop_front() {
-            if !self.may_start(&command) {
-                self.waiting.push_front(command);
+        while let Some(waiting) = self.waiting.pop_front() {
+            if was_aborted(session, &waiting) {
+                answers.push((waiting.command.task, None));
+            } else if self.may_start(&waiting.command) {
+                self.start(session, waiting.command, context, answers);
+            } else {
+                self.waiting.push_front(waiting);
                 return;
             }
-            self.start(session, command, context, answers);
         }
     }
 
@@ -237,6 +250,12 @@ impl Execution {
         self.budget.finish(command.bytes, answered);
         (command.task, Some(response(session, completion)))
     }
+}
+
+/// Whether a reset has ended a command that had not started.
+fn was_aborted(session: &Session, waiting: &Waiting) -> bool {
+    let unit = session.unit(waiting.command.lun);
+    unit.zip(waiting.since).is_some_and(|(unit, since)| unit.has_aborted(since))
 }
 
 /// The answer for a number without a unit.

@@ -195,6 +195,16 @@ impl LogicalUnitHandle {
         inner.operations.abort_all()
     }
 
+    /// The time between two resets that it is now.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.inner.lock().operations.current())
+    }
+
+    /// Whether a reset has ended the commands of that time.
+    pub(crate) fn has_aborted(&self, epoch: Epoch) -> bool {
+        epoch.0 < self.inner.lock().operations.aborted_before
+    }
+
     /// The future that carries `command` out on the volume.
     pub(crate) fn run(&self, command: MediaCommand) -> media::MediaFuture {
         media::run(Arc::clone(&self.volume), self.thin, command)

@@ -191,6 +191,26 @@ async fn a_reset_ends_the_commands_of_all_sessions() {
     }
 }
 
+/// The same for commands that have not started: here, one that waits behind an ORDERED one.
+#[tokio::test]
+async fn a_reset_ends_the_commands_that_wait_too() {
+    let bench = Bench::new();
+    let (mut one, mut two) = (bench.ready(1).await, bench.ready(2).await);
+    bench.volume.hang(true);
+    let mut ordered = write16(8, 8, 2);
+    ordered.attribute = iscsi::pdu::TaskAttribute::Ordered;
+    two.start(ordered).await;
+    let waiting = two.start(write16(16, 8, 3)).await;
+    soon(two.ping()).await;
+    let reset = one.start_function(TaskManagementFunction::LogicalUnitReset, None).await;
+    soon(one.ping()).await;
+    bench.volume.hang(false);
+    assert_eq!(soon(one.end_of_function(reset)).await, TaskManagementResponse::Complete);
+    assert_eq!(sense(&soon(two.run(test_unit_ready())).await).0, 0x06);
+    assert!(!two.has_ended(waiting));
+    assert_eq!(*bench.volume.writes.lock(), [(8 * 512, 2)], "it never reached the medium");
+}
+
 #[tokio::test]
 async fn clearing_the_task_set_tells_the_others_only() {
     let bench = Bench::new();
