@@ -294,6 +294,23 @@ mod tests {
     }
 
     #[test]
+    fn joined_futures_end_together_and_in_order() {
+        let polls = std::cell::Cell::new(0);
+        let after = |count: u32| {
+            let polls = &polls;
+            poll_fn(move |_| if polls.get() >= count { Poll::Ready(count) } else { Poll::Pending })
+        };
+        let mut joined = pin!(join_all(vec![after(2), after(0), after(1)]));
+        let mut context = Context::from_waker(Waker::noop());
+        for round in 0..2 {
+            polls.set(round);
+            assert!(joined.as_mut().poll(&mut context).is_pending());
+        }
+        polls.set(2);
+        assert_eq!(joined.as_mut().poll(&mut context), Poll::Ready(vec![2, 0, 1]));
+    }
+
+    #[test]
     fn patterns_differ_by_seed() {
         assert_ne!(pattern(1, 512), pattern(2, 512));
         assert_eq!(pattern(1, 513)[..512], pattern(1, 512));
