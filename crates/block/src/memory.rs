@@ -178,6 +178,18 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_whole_pages() {
+        for (asked, has) in [(4095, 0), (4096, 4096), ((1 << 20) + 5000, (1 << 20) + 4096)] {
+            let disk = MemoryDisk::new("ram", asked, BufferPool::default());
+            assert_eq!(disk.info().size_bytes, has);
+            assert_eq!(
+                disk.read_now(0, usize::try_from(has).unwrap()).unwrap().len(),
+                usize::try_from(has).unwrap()
+            );
+        }
+    }
+
+    #[test]
     fn requests_past_the_end_or_unaligned_are_refused() {
         let disk = MemoryDisk::new("ram", 1 << 20, BufferPool::default());
         for (offset, len) in [(1 << 20, 512), (u64::MAX - 511, 512), (1, 512), (0, 100)] {
