@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn buffers_outlive_their_pool() {
+        let pool = BufferPool::default();
+        let bytes = pool.copy_of(b"content").freeze();
+        drop(pool);
+        assert_eq!(bytes, &b"content"[..]);
+        drop(bytes);
+    }
+
+    #[test]
     fn what_is_kept_is_bounded() {
         let pool = BufferPool::new(2 * PAGE_SIZE);
         let many: Vec<_> = (0..10).map(|_| pool.take(PAGE_SIZE)).collect();
