@@ -216,10 +216,10 @@ impl Link {
             if let Poll::Ready(result) = self.socket.poll_read_ready(context) {
                 return Poll::Ready(result);
             }
-            if self.blocked {
-                if let Poll::Ready(result) = self.socket.poll_write_ready(context) {
-                    return Poll::Ready(result);
-                }
+            if self.blocked
+                && let Poll::Ready(result) = self.socket.poll_write_ready(context)
+            {
+                return Poll::Ready(result);
             }
             if self.tick.as_mut().poll(context).is_ready() {
                 let now = Instant::now();

@@ -181,7 +181,9 @@ mod tests {
         let (mut reads, mut eighths) = (0, [0; 8]);
         for _ in 0..4000 {
             let op = draw(&mut source);
-            assert!(op.offset + u64::from(op.length) <= SPAN && op.offset % u64::from(op.length) == 0);
+            assert!(
+                op.offset + u64::from(op.length) <= SPAN && op.offset.is_multiple_of(u64::from(op.length))
+            );
             assert_eq!(op.data.len(), if op.way == Way::Write { op.length as usize } else { 0 });
             reads += u32::from(op.way == Way::Read);
             eighths[(op.offset / (SPAN / 8)) as usize] += 1;

@@ -26,8 +26,8 @@ pub(crate) struct Lane {
 
 impl Lane {
     fn new() -> Self {
-        #[expect(clippy::unwrap_used, reason = "the bounds are constants, and tested")]
-        let latency = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS).unwrap();
+        let latency = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, LATENCY_DIGITS)
+            .expect("the bounds are constants, and tested");
         Self { bytes: 0, latency }
     }
 

@@ -118,10 +118,10 @@ impl Inspector {
 
     fn report(&self, fault: FaultReport) {
         self.fault_count.fetch_add(1, Relaxed);
-        if let Ok(mut faults) = self.faults.lock() {
-            if faults.len() < FAULTS_LISTED_MAX {
-                faults.push(fault);
-            }
+        if let Ok(mut faults) = self.faults.lock()
+            && faults.len() < FAULTS_LISTED_MAX
+        {
+            faults.push(fault);
         }
     }
 }

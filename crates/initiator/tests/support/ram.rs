@@ -126,7 +126,7 @@ impl RamTarget {
             return Some(None);
         }
         let turn = self.faults.commands.fetch_add(1, Relaxed) + 1;
-        let due = |every: &AtomicU32| matches!(every.load(Relaxed), n if n > 0 && turn % n == 0);
+        let due = |every: &AtomicU32| matches!(every.load(Relaxed), n if n > 0 && turn.is_multiple_of(n));
         if due(&self.faults.busy_every) {
             return Some(Some(Response::status(ScsiStatus::Busy)));
         }
