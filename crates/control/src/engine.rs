@@ -48,6 +48,9 @@ pub struct FactChange {
     pub content: Option<Vec<u8>>,
 }
 
+/// A record as it is read back: name and content.
+pub type NamedFact = (String, Vec<u8>);
+
 /// Makes and opens pools.
 pub trait Engine: Send + Sync + 'static {
     /// Makes a pool of the disks, given as `PATH`, `PATH:SIZE` or `ram:SIZE`.
@@ -80,8 +83,8 @@ pub trait PoolEngine: Send + Sync + 'static {
     /// The volumes that are there.
     fn volumes(&self) -> Vec<VolumeId>;
 
-    /// Every record kept for the model under a kind: (name, content).
-    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<(String, Vec<u8>)>>>;
+    /// Every record kept for the model under a kind.
+    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<NamedFact>>>;
 
     /// Keeps or forgets a record.
     fn put_fact(&self, fact: FactChange) -> BoxFuture<'_, Result<()>>;

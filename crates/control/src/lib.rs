@@ -21,7 +21,7 @@ mod state;
 mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
-pub use engine::{DiskFacts, Engine, FactChange, PoolEngine, PoolUsage, VolumeSpec};
+pub use engine::{DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
 pub use frontend::{Frontend, SessionFacts, SessionId};

@@ -2,8 +2,8 @@
 //! above them.
 
 use crate::{
-    Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, Frontend, PoolEngine, PoolId, PoolUsage, Result,
-    SessionFacts, VolumeId, VolumeRecord, VolumeSpec,
+    Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, Frontend, NamedFact, PoolEngine, PoolId,
+    PoolUsage, Result, SessionFacts, VolumeId, VolumeRecord, VolumeSpec,
 };
 use block::{
     BlockError, BoxFuture, ByteRange, Comparison, Durability, Extent, Media, Provisioning, Runtime, Task,
@@ -189,7 +189,7 @@ impl PoolEngine for SimPool {
         self.inner.lock().volumes.keys().copied().collect()
     }
 
-    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<(String, Vec<u8>)>>> {
+    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<NamedFact>>> {
         let inner = self.inner.lock();
         let of_kind = inner.facts.iter().filter(|((other, _), _)| *other == kind);
         let facts = of_kind.map(|((_, name), content)| (name.clone(), content.clone())).collect();

@@ -47,7 +47,7 @@ fn check_size(object: &str, size_bytes: u64) -> Result<()> {
     if !(SIZE_BYTES_MIN..=SIZE_BYTES_MAX).contains(&size_bytes) {
         return Err(Error::invalid(object, "a volume's size is from 1 MiB to 1 PiB"));
     }
-    if size_bytes % SIZE_UNIT_BYTES != 0 {
+    if !size_bytes.is_multiple_of(SIZE_UNIT_BYTES) {
         return Err(Error::invalid(
             object,
             format!("a volume's size is a multiple of {SIZE_UNIT_BYTES} bytes"),

@@ -51,7 +51,7 @@ impl SystemEngine {
             block::ErrorKind::Exists => Error { kind: ErrorKind::InUse, ..error.into() },
             _ => error.into(),
         })?;
-        Ok(Arc::new(SystemPool::new(pool, opened, self.runtime.clone())?))
+        Ok(Arc::new(SystemPool::new(pool, opened, self.runtime.clone())))
     }
 
     /// What a disk holds is never overwritten if it is a pool's, whichever.
@@ -70,7 +70,7 @@ impl SystemEngine {
         let disks: Vec<_> = opened.iter().map(|disk| disk.disk.clone()).collect();
         let name = disks.first().map(|disk| disk.info().name.clone()).unwrap_or_default();
         let pool = Pool::open(disks, self.options(), self.runtime.clone()).await?;
-        let pool = SystemPool::new(pool, opened, self.runtime.clone())?;
+        let pool = SystemPool::new(pool, opened, self.runtime.clone());
         if pool.id() != id {
             pool.close().await?;
             let message = "another pool than expected is on it; was the disk exchanged, or its file copied?";

@@ -4,12 +4,12 @@ use crate::engine::{blocking, parse_disks};
 use backend::{DiskSpec, OpenDisk};
 use block::{BoxFuture, Disk, Runtime, Volume};
 use control::{
-    Cache, DiskFacts, Error, ErrorKind, FactChange, PoolEngine, PoolId, PoolUsage, Result, VolumeId,
-    VolumeSpec,
+    Cache, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage, Result,
+    VolumeId, VolumeSpec,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
-use store::{Fact, Health, Pool, PoolStatus};
+use store::{Fact, Health, Pool};
 
 /// Both places of labels on a disk: two blocks behind the first one, and the last two (docs/format.md).
 const BLOCK: u64 = 4096;
@@ -25,19 +25,13 @@ pub(crate) struct SystemPool {
 }
 
 impl SystemPool {
-    pub(crate) fn new(pool: Arc<Pool>, disks: Vec<OpenDisk>, runtime: Arc<dyn Runtime>) -> Result<Self> {
-        let status: Option<PoolStatus> = pool.status().into();
-        let closed = || Error::new(ErrorKind::Offline, "pool", "it closed while it was opened; see the log");
-        let id = PoolId::from_bytes(status.ok_or_else(closed)?.pool);
+    pub(crate) fn new(pool: Arc<Pool>, disks: Vec<OpenDisk>, runtime: Arc<dyn Runtime>) -> Self {
+        let id = PoolId::from_bytes(pool.status().pool);
         let facts = disks.iter().map(|open| {
             let info = open.disk.info();
             DiskFacts { path: info.name.clone(), size_bytes: info.size_bytes, media: info.media }
         });
-        Ok(Self { id, pool, facts: Mutex::new(facts.collect()), disks, runtime })
-    }
-
-    fn status(&self) -> Option<PoolStatus> {
-        self.pool.status().into()
+        Self { id, pool, facts: Mutex::new(facts.collect()), disks, runtime }
     }
 
     async fn grow(&self, disk: String) -> Result<()> {
@@ -89,7 +83,7 @@ impl PoolEngine for SystemPool {
     }
 
     fn usage(&self) -> PoolUsage {
-        let Some(status) = self.status() else { return PoolUsage::default() };
+        let status = self.pool.status();
         PoolUsage {
             size_bytes: status.usable_bytes.saturating_sub(status.headroom_bytes),
             used_bytes: status.data_bytes.saturating_add(status.map_bytes),
@@ -98,7 +92,7 @@ impl PoolEngine for SystemPool {
     }
 
     fn warning(&self) -> Option<String> {
-        match self.status()?.health {
+        match self.pool.status().health {
             Health::Healthy => None,
             Health::Degraded(reason) => {
                 Some(format!("damaged blocks were found; reads of them fail: {reason}"))
@@ -112,7 +106,7 @@ impl PoolEngine for SystemPool {
         volumes.map(|volume| VolumeId::from_bytes(volume.id.into())).collect()
     }
 
-    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<(String, Vec<u8>)>>> {
+    fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<NamedFact>>> {
         Box::pin(async move { Ok(self.pool.facts(kind).await?) })
     }
 
