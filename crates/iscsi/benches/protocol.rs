@@ -1,6 +1,7 @@
 //! What the protocol costs a command: cutting PDUs out of a stream, and a 4 KiB read and write
 //! through a target connection.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::collections::VecDeque;
 use std::hint::black_box;

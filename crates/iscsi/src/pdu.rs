@@ -5,6 +5,10 @@
 
 mod codes;
 mod headers;
+mod scsi;
+mod session;
 
 pub use codes::*;
 pub use headers::*;
+pub use scsi::*;
+pub use session::*;

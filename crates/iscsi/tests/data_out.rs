@@ -1,5 +1,7 @@
 //! Data from the initiator, and what becomes of a command whose data is wrong (RFC 7143 §7.8, §11.7, §11.8).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::VecDeque;
@@ -150,6 +152,17 @@ fn data_for_a_command_that_takes_none_is_received_and_forgotten() {
     wire.target.respond(command.task, Response::good(Vec::new()));
     let response: pdu::ScsiResponse = wire.receive_one().as_a();
     assert_eq!((response.flags, response.residual.get()), (flags::FINAL | flags::UNDERFLOW, 1024));
+}
+
+#[test]
+fn a_command_with_more_data_than_allowed_is_delivered_without_any() {
+    let config = Config { data_out_bytes_max: 4096, ..Config::default() };
+    let mut wire = Wire::logged_in(config, &UNSOLICITED);
+    wire.command(1, WRITE, write_cdb(9), 4608, &[0; 512]);
+    assert!(wire.receive().is_empty(), "no R2T");
+    let command = wire.commands().remove(0);
+    assert!(command.data_out.is_empty());
+    assert_eq!(command.expected_data_out, 4608);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Numbering, the window, NOP, text, logout, reject: what a target does with each PDU (RFC 7143 §4.2.2, §11).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::VecDeque;

@@ -1,5 +1,7 @@
 //! The login phase, request by request (RFC 7143 §6.3, §11.12, §11.13).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use common::*;

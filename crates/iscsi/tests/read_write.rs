@@ -1,5 +1,7 @@
 //! Commands and their data between the two roles, over every shape of negotiated limits (RFC 7143 §4.2.5).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use bytes::Bytes;

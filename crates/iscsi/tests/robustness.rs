@@ -1,5 +1,7 @@
 //! Promise 9: input from the network never panics, allocates without bound, or loops.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Task management: who is ended, and when the function may be carried out (RFC 7143 §4.2.3.3, §11.5, §11.6).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;

@@ -109,6 +109,8 @@ impl<P: PayloadPool> Connection<P> {
         };
         let lun = Lun(command.lun);
         let takes = sizer.data_out_len(lun, cdb.bytes());
+        let too_much = takes.min(expected_out) > self.config.data_out_bytes_max;
+        let takes = if too_much { 0 } else { takes };
         let limit = expected_out.min(self.parameters.first_burst_length);
         // Data that comes without being asked for.
         let unsolicited_max =

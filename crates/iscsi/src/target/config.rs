@@ -25,6 +25,9 @@ pub struct Config {
     /// Bytes of buffers for solicited write data held at most; a single larger command may go alone.
     /// Unsolicited data comes on top: at most FirstBurstLength a command of the window.
     pub write_buffer_bytes: usize,
+    /// Bytes of data one command may bring; one that would bring more is delivered without any, for
+    /// the caller to refuse. Does not stand in for the limit the SCSI layer reports, only behind it.
+    pub data_out_bytes_max: u32,
     /// Time from the start to the full feature phase.
     pub login_timeout: Duration,
     /// Silence after which a NOP-In asks whether the initiator is still there; `None` never asks.
@@ -43,6 +46,7 @@ impl Default for Config {
             command_window: 128,
             immediate_commands: 16,
             write_buffer_bytes: 8 << 20,
+            data_out_bytes_max: 64 << 20,
             login_timeout: Duration::from_secs(15),
             nop_interval: Some(Duration::from_secs(15)),
             nop_timeout: Duration::from_secs(15),

@@ -40,11 +40,16 @@ impl<P: PayloadPool> Connection<P> {
         let request = pdu::TextRequest::of(bhs);
         let (last, more) = (request.flags & flags::FINAL != 0, request.flags & flags::CONTINUE != 0);
         let ttt = TargetTransferTag(request.ttt.get());
+        // One exchange at a time: the caller still owes the answer to the last one.
+        if self.text.waiting.is_some() {
+            self.reject(bhs, RejectReason::ProtocolError);
+            return;
+        }
         if ttt.is_none() {
             // A new exchange; one that was under way is forgotten (RFC 7143 §11.10.4).
             self.text = TextExchange { started: self.text.started, ..TextExchange::default() };
         }
-        let continues = self.text.open == Some((request.itt.get(), ttt.0)) && self.text.waiting.is_none();
+        let continues = self.text.open == Some((request.itt.get(), ttt.0));
         let too_long = self.text.input.len() + data.len() > TEXT_BYTES_MAX;
         if last && more || !ttt.is_none() && !continues || too_long || self.logout.is_some() {
             self.text.input.clear();
