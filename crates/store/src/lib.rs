@@ -8,11 +8,24 @@
 #![deny(clippy::as_conversions)]
 #![allow(dead_code, unused_imports, reason = "until the engine uses it")]
 
+mod background;
 mod catalog;
+mod checkpoint;
+mod collect;
+mod engine;
 mod format;
+mod layer;
+mod layers;
+mod log;
 mod map;
+mod number;
 mod options;
 mod pool;
+mod recover;
+mod reserve;
+mod segment;
+mod space;
+mod state;
 mod sync;
 mod volume;
 

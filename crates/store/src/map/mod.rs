@@ -87,6 +87,11 @@ impl Map {
         self.root.location == Location::NONE
     }
 
+    /// The level of the root.
+    pub(crate) fn root_level(&self) -> u8 {
+        self.root_level
+    }
+
     fn root_key(&self) -> NodeKey {
         NodeKey::new(self.root_level, 0)
     }

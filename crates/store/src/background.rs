@@ -1,0 +1,181 @@
+//! The one background loop: checkpoints, layers, collection, in this order of urgency.
+//!
+//! It sleeps while there is nothing to do: an idle pool has no timer.
+
+use crate::engine::Engine;
+use crate::format::Stream;
+use crate::number::wide;
+use crate::options::Health;
+use crate::state::State;
+use block::{ErrorKind, Result};
+use futures_util::future::{Either, select};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Collection rounds in a row without a slab gained after which waiting writes fail.
+const FRUITLESS_MAX: u32 = 8;
+
+/// What the loop remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    /// When the first change since the last cut was noticed.
+    pub(crate) dirty_since: Option<Duration>,
+    /// Volumes or layers were deleted, or layers emptied: there may be layers to work on.
+    pub(crate) layers_changed: bool,
+    /// Rounds of collection that gained nothing.
+    pub(crate) fruitless: u32,
+    /// The loop has ended.
+    pub(crate) ended: bool,
+    /// The loop is at work.
+    pub(crate) busy: bool,
+}
+
+impl Engine {
+    pub(crate) async fn background(self: Arc<Self>) {
+        self.state().background.layers_changed = true;
+        loop {
+            let times = self.work_wanted.times();
+            if self.state().closing {
+                break;
+            }
+            self.state().background.busy = true;
+            let worked = self.work().await;
+            self.state().background.busy = false;
+            self.progress.happen();
+            match worked {
+                Ok(true) => {}
+                Ok(false) => self.rest(times).await,
+                Err(error) => {
+                    tracing::error!(%error, "background work failed");
+                    self.room_made.happen();
+                    self.rest(times).await;
+                }
+            }
+        }
+        self.state().background.ended = true;
+        self.progress.happen();
+    }
+
+    /// Does what is most urgent. True if there was something.
+    async fn work(self: &Arc<Self>) -> Result<bool> {
+        self.release_evacuated().await;
+        if matches!(self.state().health, Health::ReadOnly(_)) {
+            self.fail_waiting();
+            return Ok(false);
+        }
+        let now = self.runtime.now();
+        let due = self.state().checkpoint_due(now, &self.options);
+        if due {
+            self.checkpoint_now().await?;
+            return Ok(true);
+        }
+        if self.work_on_layers().await? {
+            return Ok(true);
+        }
+        if self.collect().await? {
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Waits for work, or for the time of the next checkpoint.
+    async fn rest(&self, times: u64) {
+        let wanted = pin!(self.work_wanted.after(times));
+        let since = self.state().background.dirty_since;
+        match since {
+            None => wanted.await,
+            Some(since) => {
+                let passed = self.runtime.now().saturating_sub(since);
+                let left = self.options.checkpoint_interval.saturating_sub(passed);
+                match select(wanted, self.runtime.sleep(left)).await {
+                    Either::Left(_) | Either::Right(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Writes that cannot be written for want of free slabs fail, if the pool takes writes; else all fail.
+    pub(crate) fn fail_waiting(self: &Arc<Self>) {
+        let message =
+            "has no free slab left and collection gains none; unmap or delete something, or add space";
+        let error = self.error(ErrorKind::NoSpace, message);
+        self.fail_queued(&error);
+        self.room_made.happen();
+        self.progress.happen();
+    }
+
+    /// Layer work, checkpoint and collection until nothing is left to do.
+    pub(crate) async fn settle(self: &Arc<Self>) -> Result<()> {
+        loop {
+            self.state().background.layers_changed = true;
+            let worked = self.work_on_layers().await?;
+            let before = self.state().counters.checkpoints;
+            self.checkpoint_now().await?;
+            let checkpointed = self.state().counters.checkpoints > before;
+            if !worked && !checkpointed {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One round of collection after another counts as fruitless if it ends with no more free slabs.
+    pub(crate) fn note_round(self: &Arc<Self>, free_before: u64) {
+        let free = self.slabs.lock().free();
+        let fruitless = {
+            let mut state = self.state();
+            let gained = free > free_before;
+            state.background.fruitless = if gained { 0 } else { state.background.fruitless + 1 };
+            state.background.fruitless
+        };
+        if fruitless >= FRUITLESS_MAX {
+            self.fail_waiting();
+        }
+    }
+}
+
+impl State {
+    /// The loop should look for work.
+    pub(crate) fn background_wanted(&self, engine: &Engine) -> bool {
+        if self.background.busy {
+            return false;
+        }
+        let begins = self.background.dirty_since.is_none() && self.log_since_cut > 0;
+        begins || self.checkpoint_pressing(&engine.options) || self.background.layers_changed
+    }
+
+    /// A checkpoint should begin whatever the time.
+    fn checkpoint_pressing(&self, options: &crate::options::PoolOptions) -> bool {
+        let log_bytes = self.log_since_cut.saturating_mul(crate::format::BLOCK_BYTES);
+        self.sums.dirty >= self.budget.dirty_nodes || log_bytes >= options.checkpoint_log_bytes
+    }
+
+    fn checkpoint_due(&mut self, now: Duration, options: &crate::options::PoolOptions) -> bool {
+        if self.checkpoint_pressing(options) {
+            return true;
+        }
+        let changed = self.log_since_cut > 0 || self.sums.dirty > 0;
+        if !changed {
+            self.background.dirty_since = None;
+            return false;
+        }
+        let since = *self.background.dirty_since.get_or_insert(now);
+        now.saturating_sub(since) >= options.checkpoint_interval
+    }
+
+    /// Segments that were set aside and never written are given up. Returns how many.
+    pub(crate) fn release_reserved(&mut self) -> u64 {
+        let State { heads, segments, .. } = self;
+        let mut released = 0;
+        for stream in Stream::ALL {
+            let head = &mut heads[usize::from(stream.code())];
+            head.seal(segments);
+            let ids = head.release();
+            released += wide(ids.len());
+            for id in ids {
+                segments.change(id).phase = crate::segment::Phase::Sealed;
+            }
+        }
+        released
+    }
+}

@@ -1,0 +1,160 @@
+//! The log: where batches go, and how many writers share one.
+
+mod build;
+mod commit;
+mod flush;
+mod request;
+mod rollover;
+mod submit;
+
+pub(crate) use build::Batch;
+pub(crate) use request::{Item, Payload, Request};
+pub(crate) use submit::Write;
+
+use crate::format::{SegmentId, Seq, Stream};
+use crate::segment::{Phase, Segments};
+use block::{BlockError, Result};
+use std::collections::VecDeque;
+
+/// Batches of the host stream in flight at most.
+const IN_FLIGHT_MAX: usize = 4;
+/// A batch starts beside others when this many blocks are waiting (256 KiB).
+const QUEUED_BLOCKS_FOR_MORE: u64 = 64;
+/// Blocks of data in a batch at most (1 MiB).
+pub(crate) const BATCH_BLOCKS_MAX: u32 = 256;
+/// The smallest useful rest of a segment: a descriptor and a block.
+const REST_BLOCKS_MIN: u32 = 2;
+/// Failed device writes in a row after which the pool takes no more.
+const FAILURES_MAX: u32 = 3;
+
+/// The place where a stream is written.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    current: Option<SegmentId>,
+    reserved: VecDeque<SegmentId>,
+    /// A reservation is being made.
+    pub(crate) reserving: bool,
+}
+
+impl Head {
+    /// Segments set aside.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.len()
+    }
+
+    /// More segments to write to.
+    pub(crate) fn add(&mut self, ids: impl IntoIterator<Item = SegmentId>) {
+        self.reserved.extend(ids);
+    }
+
+    /// Gives up all segments but the current one.
+    pub(crate) fn release(&mut self) -> Vec<SegmentId> {
+        self.reserved.drain(..).collect()
+    }
+
+    /// The segment to write to, with `REST_BLOCKS_MIN` blocks left at least; none if there is none.
+    pub(crate) fn open(&mut self, segments: &mut Segments) -> Option<SegmentId> {
+        if let Some(id) = self.current {
+            let used = segments.get(id).expect("an open segment is in the table").used;
+            if used + REST_BLOCKS_MIN <= segments.slab_blocks() {
+                return Some(id);
+            }
+            self.seal(segments);
+        }
+        let id = self.reserved.pop_front()?;
+        segments.change(id).phase = Phase::Open;
+        self.current = Some(id);
+        Some(id)
+    }
+
+    /// Nothing more is written to the current segment.
+    pub(crate) fn seal(&mut self, segments: &mut Segments) {
+        if let Some(id) = self.current.take() {
+            segments.change(id).phase = Phase::Sealed;
+        }
+    }
+
+    /// Payload blocks that can be written without another reservation, at the least.
+    pub(crate) fn payload_blocks(&self, segments: &Segments, slab_payload: u64) -> u64 {
+        let rest = self
+            .current
+            .and_then(|id| segments.get(id))
+            .map_or(0, |segment| u64::from(segments.slab_blocks().saturating_sub(segment.used)));
+        let rest = rest.saturating_sub(2 + rest / 64);
+        rest + crate::number::wide(self.reserved.len()) * slab_payload
+    }
+}
+
+/// How a batch in flight is doing.
+enum Flight {
+    Writing,
+    Ended(Batch, Result<()>),
+}
+
+/// The host stream's queue and batches in flight.
+pub(crate) struct HostLog {
+    queue: VecDeque<Item>,
+    queued_blocks: u64,
+    /// In order of their sequence numbers, which follow each other.
+    flights: VecDeque<Flight>,
+    /// The next batch to be built.
+    next: Seq,
+    /// The next batch to be applied to the map.
+    applied: Seq,
+    /// All batches below are on stable storage.
+    durable: Seq,
+    flushing: bool,
+    /// The last batch written without durability.
+    cached_last: Option<Seq>,
+    /// A batch failed: nothing is written until the epoch has ended.
+    failed: Option<BlockError>,
+    rolling: bool,
+    failures: u32,
+}
+
+impl HostLog {
+    /// A log that goes on with `next`; all below is applied and durable.
+    pub(crate) fn new(next: Seq) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued_blocks: 0,
+            flights: VecDeque::new(),
+            next,
+            applied: next,
+            durable: next,
+            flushing: false,
+            cached_last: None,
+            failed: None,
+            rolling: false,
+            failures: 0,
+        }
+    }
+
+    /// The next batch to be applied to the map: all below is in it.
+    pub(crate) fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// The sequence number of the next batch.
+    pub(crate) fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// Nothing is queued, in flight or being cleared up.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.flights.is_empty() && !self.rolling && !self.flushing
+    }
+
+    /// What waits first gives space back instead of taking it.
+    pub(crate) fn only_zeros_wait(&self) -> bool {
+        self.queue.front().is_some_and(|item| item.payload.data_blocks() == 0)
+    }
+
+    /// Something waits to be written.
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}
+
+/// Streams whose batches are replayed.
+pub(crate) const REPLAYED: [Stream; 2] = [Stream::Host, Stream::Relocation];

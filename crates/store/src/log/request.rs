@@ -1,0 +1,141 @@
+//! A write on its way through the log.
+
+use crate::format::{BlockAddress, LayerId};
+use crate::volume::RangeGuard;
+use block::{BlockError, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// What becomes of some blocks.
+#[derive(Debug, Clone)]
+pub(crate) enum Payload {
+    /// New data: chunks of whole blocks, and a checksum for each block.
+    Data {
+        /// The chunks, in order.
+        chunks: Vec<Bytes>,
+        /// The blocks' checksums.
+        checksums: Vec<u32>,
+    },
+    /// Zeros, for this many blocks.
+    Zeros(u32),
+}
+
+impl Payload {
+    /// Blocks of data.
+    pub(crate) fn data_blocks(&self) -> u64 {
+        match self {
+            Self::Data { checksums, .. } => crate::number::wide(checksums.len()),
+            Self::Zeros(_) => 0,
+        }
+    }
+
+    /// Blocks it speaks of.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Self::Data { checksums, .. } => crate::number::wide(checksums.len()),
+            Self::Zeros(count) => u64::from(*count),
+        }
+    }
+}
+
+/// A part of a request in the queue.
+pub(crate) struct Item {
+    pub(crate) request: Arc<Request>,
+    pub(crate) address: BlockAddress,
+    pub(crate) payload: Payload,
+}
+
+/// A write that was admitted. It holds its leaves in memory and its range of the volume until it has ended.
+pub(crate) struct Request {
+    pub(crate) layer: LayerId,
+    /// Leaves that are pinned for it.
+    pub(crate) leaves: Vec<u64>,
+    /// Blocks admitted for it.
+    pub(crate) admitted: u64,
+    pub(crate) durable: bool,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    /// Parts not yet ended; none are left out.
+    parts: usize,
+    outcome: Result<()>,
+    ended: bool,
+    waker: Option<Waker>,
+    guard: Option<RangeGuard>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        layer: LayerId,
+        leaves: Vec<u64>,
+        admitted: u64,
+        durable: bool,
+        parts: usize,
+        guard: Option<RangeGuard>,
+    ) -> Arc<Self> {
+        let progress = Progress { parts, outcome: Ok(()), ended: false, waker: None, guard };
+        Arc::new(Self { layer, leaves, admitted, durable, progress: Mutex::new(progress) })
+    }
+
+    /// A part was cut in two.
+    pub(super) fn one_more_part(&self) {
+        self.progress.lock().parts += 1;
+    }
+
+    /// A part has ended. True if it was the last.
+    pub(super) fn part_ended(&self, outcome: Result<()>) -> bool {
+        let mut progress = self.progress.lock();
+        if progress.outcome.is_ok() {
+            progress.outcome = outcome;
+        }
+        progress.parts = progress.parts.checked_sub(1).expect("a part ends once");
+        progress.parts == 0
+    }
+
+    /// Tells the caller, without any lock of the engine held. All parts have ended.
+    pub(super) fn tell(&self) {
+        let (waker, guard) = {
+            let mut progress = self.progress.lock();
+            assert!(progress.parts == 0, "callers are told at the end");
+            progress.ended = true;
+            (progress.waker.take(), progress.guard.take())
+        };
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn outcome(&self) -> impl Future<Output = Result<()>> + Send + '_ {
+        poll_fn(|context| {
+            let mut progress = self.progress.lock();
+            if progress.ended {
+                return Poll::Ready(progress.outcome.clone());
+            }
+            progress.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+/// What has to be told after the engine's lock is released.
+#[derive(Default)]
+pub(super) struct Ended(pub(super) Vec<Arc<Request>>);
+
+impl Ended {
+    pub(super) fn tell(self) {
+        for request in self.0 {
+            request.tell();
+        }
+    }
+}
+
+/// The same error for each of many callers.
+pub(super) fn failed(error: &BlockError) -> Result<()> {
+    Err(error.clone())
+}

@@ -1,0 +1,239 @@
+//! Admission of writes: what they need in memory, whether there is space, and into the queue.
+
+use super::{Batch, Item, Payload, Request};
+use crate::engine::Engine;
+use crate::format::{BlockAddress, LayerId};
+use crate::map::{Find, Next, leaves_of};
+use crate::number::wide;
+use crate::state::{Needed, State, slots_in};
+use crate::volume::RangeGuard;
+use block::{ErrorKind, Result};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+/// A write that is ready for the log.
+pub(crate) struct Write {
+    pub(crate) layer: LayerId,
+    pub(crate) pieces: Vec<(BlockAddress, Payload)>,
+    pub(crate) durable: bool,
+    /// Held until the write has ended.
+    pub(crate) guard: Option<RangeGuard>,
+}
+
+/// What became of an attempt to admit a write.
+enum Attempt {
+    Queued(Arc<Request>, Option<Batch>),
+    /// This node is needed first.
+    Load(Needed),
+    /// Too much of the map has changed since the last checkpoint.
+    Wait,
+}
+
+/// What zeroing a range touches.
+pub(crate) struct ZeroPlan {
+    /// Leaves that have entries in the range, here or in a layer below.
+    pub(crate) leaves: Vec<u64>,
+    /// How many blocks from the start of the range they cover.
+    pub(crate) count: u64,
+}
+
+impl Engine {
+    /// Writes, and waits for the end.
+    ///
+    /// # Errors
+    /// `NoSpace`, with nothing changed; `Device`, `ReadOnly`, `Closed`.
+    pub(crate) async fn write(self: &Arc<Self>, write: Write) -> Result<()> {
+        let mut write = Some(write);
+        loop {
+            let times = self.room_made.times();
+            let attempt = self.state().attempt(self, &mut write)?;
+            match attempt {
+                Attempt::Load(needed) => self.load(needed).await?,
+                Attempt::Wait => {
+                    self.work_wanted.happen();
+                    self.room_made.after(times).await;
+                }
+                Attempt::Queued(request, batch) => {
+                    match batch {
+                        Some(batch) => self.launch(batch).await,
+                        None => self.stalled(),
+                    }
+                    return request.outcome().await;
+                }
+            }
+        }
+    }
+
+    /// Something was queued and no batch could start: makes sure that what it waits for is under way.
+    fn stalled(self: &Arc<Self>) {
+        if self.state().host_head_is_low() {
+            self.tend();
+        }
+    }
+
+    /// What zeroing `count` blocks from `first` on touches, up to some number of leaves.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub(crate) async fn plan_zeros(
+        &self,
+        layer: LayerId,
+        first: BlockAddress,
+        count: u64,
+        leaves_max: usize,
+    ) -> Result<ZeroPlan> {
+        loop {
+            let plan = self.state().plan_zeros(layer, first, count, leaves_max);
+            match plan {
+                Ok(plan) => return Ok(plan),
+                Err(needed) => self.load(needed).await?,
+            }
+        }
+    }
+}
+
+impl State {
+    fn attempt(&mut self, engine: &Engine, slot: &mut Option<Write>) -> Result<Attempt> {
+        if let Some(refusal) = self.refusal(&engine.name) {
+            return Err(refusal);
+        }
+        if self.touched > 0 && self.sums.dirty + self.touched >= 2 * self.budget.dirty_nodes
+            || self.sums.dirty >= 2 * self.budget.dirty_nodes
+        {
+            return Ok(Attempt::Wait);
+        }
+        let write = slot.as_ref().expect("a write is queued once");
+        let mut needs = Needs::default();
+        for (first, payload) in &write.pieces {
+            let found = match payload {
+                Payload::Data { .. } => self.look_at_data(write.layer, *first, payload.count(), &mut needs),
+                Payload::Zeros(count) => self
+                    .plan_zeros(write.layer, *first, u64::from(*count), usize::MAX)
+                    .map(|plan| needs.leaves.extend(plan.leaves)),
+            };
+            if let Err(needed) = found {
+                return Ok(Attempt::Load(needed));
+            }
+        }
+        let thick = self.layers.get(&write.layer).is_some_and(|layer| layer.reserved > 0);
+        if thick {
+            needs.blocks = 0;
+        } else if needs.blocks + needs.nodes > self.room() && needs.blocks > 0 {
+            return Err(engine.error(
+                ErrorKind::NoSpace,
+                "is full; delete or unmap something, or add space, and write again",
+            ));
+        }
+        let write = slot.take().expect("a write is queued once");
+        Ok(self.enqueue(engine, write, needs))
+    }
+
+    /// Counts what writing data needs; names the first node that has to be loaded to know.
+    fn look_at_data(
+        &mut self,
+        layer: LayerId,
+        first: BlockAddress,
+        count: u64,
+        needs: &mut Needs,
+    ) -> std::result::Result<(), Needed> {
+        let Some(map) = self.map(layer) else { return Ok(()) };
+        for leaf in leaves_of(first, count) {
+            let slots = slots_in(leaf, first, count);
+            if let Some(entries) = map.leaf(leaf) {
+                let free = entries[slots].iter().filter(|entry| !entry.location.is_place());
+                needs.blocks += wide(free.count());
+            } else {
+                if let Find::Load(load) = map.find(leaf) {
+                    return Err(Needed { layer, load });
+                }
+                needs.blocks += wide(slots.len());
+                needs.nodes += map.nodes_to_create(leaf);
+            }
+            needs.leaves.push(leaf);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, engine: &Engine, write: Write, needs: Needs) -> Attempt {
+        let layer = write.layer;
+        let Needs { leaves, blocks, .. } = needs;
+        for leaf in &leaves {
+            if self.map(layer).is_some_and(|map| map.find(*leaf) == Find::Absent) {
+                self.create_leaf(layer, *leaf);
+            }
+            self.map(layer).expect("the layer of a volume exists").pin(*leaf);
+        }
+        self.admitted += blocks;
+        self.touched += wide(leaves.len());
+        let Write { pieces, durable, guard, .. } = write;
+        let request = Request::new(layer, leaves, blocks, durable, pieces.len(), guard);
+        for (address, payload) in pieces {
+            self.host.queued_blocks += payload.data_blocks();
+            self.host.queue.push_back(Item { request: Arc::clone(&request), address, payload });
+        }
+        let batch = self.build(engine);
+        Attempt::Queued(request, batch)
+    }
+
+    /// What zeroing `count` blocks from `first` on touches: all of it if that is at most `leaves_max` leaves.
+    ///
+    /// # Errors
+    /// The node that has to be loaded to know.
+    pub(crate) fn plan_zeros(
+        &mut self,
+        layer: LayerId,
+        first: BlockAddress,
+        count: u64,
+        leaves_max: usize,
+    ) -> std::result::Result<ZeroPlan, Needed> {
+        let range = leaves_of(first, count);
+        let mut leaves = Vec::new();
+        let mut from = *range.start();
+        while let Some(leaf) = self.next_leaf_of_chain(layer, from..=*range.end())? {
+            if leaves.len() >= leaves_max {
+                return Ok(ZeroPlan { leaves, count: (leaf << 8) - first.0 });
+            }
+            let own = self.map(layer).map(|map| map.find(leaf));
+            if let Some(Find::Load(load)) = own {
+                return Err(Needed { layer, load });
+            }
+            leaves.push(leaf);
+            from = leaf + 1;
+        }
+        Ok(ZeroPlan { leaves, count })
+    }
+
+    /// The first leaf in `range` that a layer or one below it has.
+    pub(crate) fn next_leaf_of_chain(
+        &mut self,
+        layer: LayerId,
+        range: RangeInclusive<u64>,
+    ) -> std::result::Result<Option<u64>, Needed> {
+        let mut next: Option<u64> = None;
+        let mut at = Some(layer);
+        if range.is_empty() {
+            return Ok(None);
+        }
+        while let Some(id) = at {
+            let Some(below) = self.layers.get(&id) else { break };
+            match below.map.next_leaf(*range.start()) {
+                Next::Leaf(leaf) if range.contains(&leaf) => {
+                    next = Some(next.map_or(leaf, |next| next.min(leaf)));
+                }
+                Next::Load(load) if load.key.first_leaf() <= *range.end() => {
+                    return Err(Needed { layer: id, load });
+                }
+                _ => {}
+            }
+            at = below.parent;
+        }
+        Ok(next)
+    }
+}
+
+#[derive(Default)]
+struct Needs {
+    leaves: Vec<u64>,
+    blocks: u64,
+    nodes: u64,
+}

@@ -1,0 +1,145 @@
+//! Counting what maps point to, and comparing it with the accounts.
+
+use super::Pool;
+use crate::engine::Engine;
+use crate::format::{LayerId, Location, SegmentId};
+use crate::map::{Next, NodeKey};
+use crate::options::CheckReport;
+use crate::state::{Needed, State};
+use block::Result;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the walk over all maps has found.
+#[derive(Default)]
+struct Tally {
+    live: BTreeMap<SegmentId, u32>,
+    seen: BTreeSet<Location>,
+    report: CheckReport,
+}
+
+impl Pool {
+    /// Counts what the maps point to and compares it with the accounts. Best done while nothing writes: what
+    /// changes meanwhile is reported as a problem.
+    ///
+    /// # Errors
+    /// `Corrupt` if a map cannot be read; the disk's.
+    pub async fn check(&self) -> Result<CheckReport> {
+        let mut tally = Tally::default();
+        let layers: Vec<LayerId> = self.engine.state().layers.keys().copied().collect();
+        for id in layers {
+            self.engine.tally_layer(id, &mut tally).await?;
+        }
+        let slabs = {
+            let slabs = self.engine.slabs.lock();
+            (u64::from(slabs.total()), u64::from(slabs.catalog()) + slabs.free())
+        };
+        self.engine.state().compare(&mut tally, slabs);
+        Ok(tally.report)
+    }
+}
+
+impl Engine {
+    async fn tally_layer(&self, id: LayerId, tally: &mut Tally) -> Result<()> {
+        let mut from = 0;
+        let mut mapped = 0;
+        let mut nodes = BTreeSet::new();
+        loop {
+            let step = self.state().tally_leaf(id, from, tally, &mut mapped, &mut nodes);
+            match step {
+                Ok(Some(next)) => from = next,
+                Ok(None) => break,
+                Err(needed) => self.load(needed).await?,
+            }
+        }
+        let mut state = self.state();
+        let Some(layer) = state.layers.get_mut(&id) else { return Ok(()) };
+        let (mapped_said, count_said) = (layer.mapped, layer.map.count());
+        for key in &nodes {
+            if let Some(home) = layer.map.home(*key).filter(|home| home.is_place()) {
+                tally.count(home);
+            }
+        }
+        tally.report.nodes += crate::number::wide(nodes.len());
+        if mapped != mapped_said {
+            tally.problem(format!("layer {id}: {mapped} blocks are mapped, the account says {mapped_said}"));
+        }
+        if crate::number::wide(nodes.len()) != count_said {
+            tally.problem(format!("layer {id}: {} nodes, the account says {count_said}", nodes.len()));
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn problem(&mut self, what: String) {
+        self.report.problems.push(what);
+    }
+
+    fn count(&mut self, place: Location) {
+        *self.live.entry(place.segment()).or_default() += 1;
+        if !self.seen.insert(place) {
+            self.problem(format!("{place:?} is used twice"));
+        }
+    }
+}
+
+impl State {
+    /// Counts the first leaf from `from` on. Returns where to go on.
+    fn tally_leaf(
+        &mut self,
+        id: LayerId,
+        from: u64,
+        tally: &mut Tally,
+        mapped: &mut u64,
+        nodes: &mut BTreeSet<NodeKey>,
+    ) -> std::result::Result<Option<u64>, Needed> {
+        let Some(layer) = self.layers.get_mut(&id) else { return Ok(None) };
+        let leaf = match layer.map.next_leaf(from) {
+            Next::End => return Ok(None),
+            Next::Load(load) => return Err(Needed { layer: id, load }),
+            Next::Leaf(leaf) => leaf,
+        };
+        if let crate::map::Find::Load(load) = layer.map.find(leaf) {
+            return Err(Needed { layer: id, load });
+        }
+        let Some(entries) = layer.map.leaf(leaf) else { return Ok(Some(leaf + 1)) };
+        for entry in entries.iter().filter(|entry| entry.location.is_place()) {
+            tally.count(entry.location);
+            tally.report.data_blocks += 1;
+            *mapped += 1;
+        }
+        for level in 0..=layer.map.root_level() {
+            nodes.insert(NodeKey::leaf(leaf).ancestor(level));
+        }
+        Ok(Some(leaf + 1))
+    }
+
+    fn compare(&self, tally: &mut Tally, (slabs, accounted): (u64, u64)) {
+        for (id, segment) in self.segments.iter() {
+            let counted = tally.live.remove(&id).unwrap_or(0);
+            if counted != segment.live {
+                let said = segment.live;
+                let stream = segment.stream;
+                tally.problem(format!(
+                    "segment {id} ({stream:?}): {counted} blocks are in use, the account says {said}"
+                ));
+            }
+        }
+        let unknown: Vec<_> = tally.live.keys().copied().collect();
+        for id in unknown {
+            tally.problem(format!("segment {id} is in use and not in the table"));
+        }
+        let in_segments = crate::number::wide(self.segments.iter().count());
+        if accounted + in_segments != slabs {
+            tally.problem(format!(
+                "{slabs} slabs, but {accounted} free or catalog and {in_segments} in segments"
+            ));
+        }
+        if self.admitted > 0 || self.touched > 0 {
+            tally.problem(format!(
+                "{} blocks admitted, {} leaves held by nobody",
+                self.admitted, self.touched
+            ));
+        }
+    }
+}

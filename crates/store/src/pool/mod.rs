@@ -1,0 +1,203 @@
+//! The pool as its users see it.
+
+mod check;
+mod open;
+mod status;
+mod volumes;
+
+use crate::catalog::Changes;
+use crate::engine::{Engine, run_blocking};
+use crate::format::label::{Label, read_newest};
+use crate::options::{DiskLabel, Fact, Health, PoolOptions};
+use crate::state::State;
+use block::{BlockError, Disk, ErrorKind, Result, Runtime};
+use std::sync::Arc;
+
+/// A pool, open. Its background work ends with [`Pool::close`].
+pub struct Pool {
+    engine: Arc<Engine>,
+}
+
+/// Which pool `disk` is part of, if any. Reads through the runtime's blocking threads.
+///
+/// # Errors
+/// `Format` if there is a label, but of another version or damaged; the disk's errors.
+pub async fn label_of(disk: Arc<dyn Disk>, runtime: &dyn Runtime) -> Result<Option<DiskLabel>> {
+    let label = run_blocking(runtime, move || read_newest(&*disk)).await?;
+    Ok(label.map(|label| DiskLabel {
+        pool: label.pool,
+        pool_name: label.pool_name,
+        disk: label.disk,
+        size_bytes: label.size_bytes,
+        created_unix_ms: label.created_unix_ms,
+    }))
+}
+
+/// The one disk of a pool.
+fn only(disks: Vec<Arc<dyn Disk>>) -> Result<Arc<dyn Disk>> {
+    match <[_; 1]>::try_from(disks) {
+        Ok([disk]) => Ok(disk),
+        Err(disks) => {
+            let message = format!("{} disks were given; a pool has one", disks.len());
+            Err(BlockError::new(ErrorKind::Invalid, "pool", message))
+        }
+    }
+}
+
+impl Pool {
+    /// Makes a pool named `name` of `disks` (one, for now), and opens it. What is on the disks is lost.
+    ///
+    /// # Errors
+    /// `Invalid` if a disk is too small or an option makes no sense, `Exists` if a disk is in a pool already.
+    pub async fn create(
+        disks: Vec<Arc<dyn Disk>>,
+        name: &str,
+        options: PoolOptions,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Arc<Self>> {
+        let disk = only(disks)?;
+        open::format(&disk, name, &options, &*runtime).await?;
+        Self::open(vec![disk], options, runtime).await
+    }
+
+    /// Opens the pool on `disks`, replaying what was written since the last checkpoint.
+    ///
+    /// # Errors
+    /// `NotFound` if no pool is there, `Corrupt` if acknowledged writes cannot be read back, the disk's errors.
+    pub async fn open(
+        disks: Vec<Arc<dyn Disk>>,
+        options: PoolOptions,
+        runtime: Arc<dyn Runtime>,
+    ) -> Result<Arc<Self>> {
+        let engine = open::open(only(disks)?, options, runtime).await?;
+        engine.runtime.spawn(Box::pin(Arc::clone(&engine).background()));
+        engine.tend();
+        Ok(Arc::new(Self { engine }))
+    }
+
+    /// Finishes what is in flight, makes a checkpoint and closes; further calls answer `Closed`.
+    ///
+    /// # Errors
+    /// The disk's. The pool is closed all the same; the next opening replays the log.
+    pub async fn close(&self) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.close().await }).await
+    }
+
+    /// Sets or removes records of the layers above, in one durable transaction.
+    ///
+    /// # Errors
+    /// The disk's; `NoSpace` if the catalog cannot grow.
+    pub async fn put_facts(&self, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        let prepare =
+            move |state: &mut State| Ok((Changes { facts, ..Changes::default() }, check_open(state)?));
+        self.engine.detached(async move { engine.transact(prepare, |_, ()| ()).await }).await
+    }
+
+    /// All records of a kind, by name.
+    ///
+    /// # Errors
+    /// `Corrupt`; the disk's.
+    pub async fn facts(&self, kind: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let (catalog, kind) = (self.engine.catalog(), kind.to_owned());
+        self.engine.blocking(move || catalog.facts(&kind)).await
+    }
+
+    /// Takes the space that the disk has gained; `new_size_bytes` is the size it has now.
+    ///
+    /// # Errors
+    /// `Invalid` if it is smaller than before; the disk's.
+    pub async fn grow_disk(&self, new_size_bytes: u64) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.grow(new_size_bytes).await }).await
+    }
+
+    /// Writes changed map nodes and moves the start of replay forward. Happens by itself, too.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.engine.checkpoint().await
+    }
+
+    /// Runs deletion, merging and collection until they find nothing to do. For tests and administrators.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn settle(&self) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.settle().await }).await
+    }
+}
+
+/// An error unless the pool takes changes.
+fn check_open(state: &State) -> Result<()> {
+    state.refusal("pool").map_or(Ok(()), Err)
+}
+
+impl Engine {
+    async fn close(self: &Arc<Self>) -> Result<()> {
+        {
+            let mut state = self.state();
+            if std::mem::replace(&mut state.closing, true) {
+                return Err(self.error(ErrorKind::Closed, "is closed"));
+            }
+            for volume in state.volumes.values() {
+                volume.shared.close();
+            }
+        }
+        self.work_wanted.happen();
+        self.room_made.happen();
+        loop {
+            let times = self.progress.times();
+            {
+                let state = self.state();
+                let read_only = matches!(state.health, Health::ReadOnly(_));
+                if state.background.ended && (state.host.is_quiet() || read_only) {
+                    break;
+                }
+            }
+            self.progress.after(times).await;
+        }
+        self.checkpoint_now().await?;
+        let unused = self.state().release_reserved();
+        // The segments given up leave the catalog with this one, and no log is left.
+        self.checkpoint_now().await?;
+        tracing::debug!(unused, "reserved segments given back");
+        let prepare = |state: &mut State| {
+            let pool = crate::catalog::PoolRecord { clean: true, ..state.pool_record };
+            Ok((Changes { pool: Some(pool), ..Changes::default() }, pool))
+        };
+        self.transact(prepare, |state, pool| state.pool_record = pool).await
+    }
+
+    async fn grow(&self, new_size_bytes: u64) -> Result<()> {
+        let catalog = self.catalog();
+        let before = catalog.label();
+        let size_bytes = new_size_bytes - new_size_bytes % 4096;
+        if size_bytes < before.size_bytes {
+            return Err(self.error(ErrorKind::Invalid, "a disk of a pool cannot shrink"));
+        }
+        let slabs = Label::slabs_for(size_bytes, before.slab_shift);
+        // Labels of the new size first: a crash in between leaves the former number of slabs or the new one.
+        self.blocking(move || {
+            catalog.update_label(|label| {
+                label.size_bytes = size_bytes;
+                label.slabs = slabs;
+            })
+        })
+        .await?;
+        let disk = crate::format::DiskIndex(0);
+        let record = crate::catalog::DiskRecord { identity: before.disk, size_bytes, slabs };
+        let prepare = move |_: &mut State| {
+            Ok((Changes { disks: vec![(disk, Some(record))], ..Changes::default() }, ()))
+        };
+        self.transact(prepare, |_, ()| ()).await?;
+        self.slabs.lock().grow(slabs);
+        self.refresh_budget();
+        self.room_made.happen();
+        self.work_wanted.happen();
+        Ok(())
+    }
+}

@@ -1,0 +1,320 @@
+//! Volumes, snapshots and clones as catalog transactions.
+//!
+//! A snapshot is a volume record whose top layer is frozen. Freezing pushes an empty layer on top: O(1).
+
+use super::{Pool, check_open};
+use crate::catalog::{Changes, LayerRecord, PoolRecord, VolumeRecord};
+use crate::engine::Engine;
+use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
+use crate::layer::Layer;
+use crate::options::{Fact, VolumeInfo, VolumeSpec};
+use crate::state::{State, VolumeEntry};
+use crate::volume::{Hold, RangeGuard, Shared, StoreVolume};
+use block::{ErrorKind, Result};
+use std::sync::Arc;
+
+/// The largest volume: what a map of the highest level covers.
+const VOLUME_BYTES_MAX: u64 = 1 << 52;
+
+impl Pool {
+    /// Makes an empty volume, and puts `facts`, in one transaction.
+    ///
+    /// # Errors
+    /// `Exists`; `Invalid` size; `NoSpace` for a thick one that does not fit.
+    pub async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.create_volume(spec, facts).await }).await
+    }
+
+    /// The volume or snapshot `id`, for I/O. All handles of one volume work together.
+    ///
+    /// # Errors
+    /// `NotFound`, `Closed`.
+    pub fn open_volume(&self, id: VolumeId) -> Result<Arc<StoreVolume>> {
+        let state = self.engine.state();
+        if state.closing {
+            return Err(self.engine.error(ErrorKind::Closed, "is closed"));
+        }
+        let shared = Arc::clone(&self.engine.volume(&state, id)?.shared);
+        Ok(Arc::new(StoreVolume::new(Arc::clone(&self.engine), shared)))
+    }
+
+    /// All volumes and snapshots, by identity.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<VolumeInfo> {
+        let state = self.engine.state();
+        let info = |(id, entry): (&VolumeId, &VolumeEntry)| {
+            let record = &entry.record;
+            let top = state.layers.get(&record.top);
+            VolumeInfo {
+                id: *id,
+                size_bytes: record.size_bytes,
+                thick: record.thick,
+                buffered: record.buffered,
+                snapshot: top.is_some_and(|layer| layer.record.frozen),
+                mapped_bytes: top.map_or(0, |layer| layer.mapped * BLOCK_BYTES),
+            }
+        };
+        state.volumes.iter().map(info).collect()
+    }
+
+    /// Grows a volume to `size_bytes`; a size it has already is fine.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` for a smaller size or a snapshot; `NoSpace` for a thick one that does not fit.
+    pub async fn resize_volume(&self, id: VolumeId, size_bytes: u64, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.resize_volume(id, size_bytes, facts).await }).await
+    }
+
+    /// Deletes a volume or snapshot; its space comes back in the background. Open handles answer `Closed`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_volume(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.delete_volume(id, facts).await }).await
+    }
+
+    /// Makes `snapshot`, a frozen copy of volume `id` as of some moment during the call.
+    ///
+    /// # Errors
+    /// `NotFound`; `Exists`; `NoSpace` for a thick volume whose reservation does not fit a second time.
+    pub async fn snapshot_volume(&self, id: VolumeId, snapshot: VolumeId, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.fork(id, snapshot, Fork::Snapshot, facts).await }).await
+    }
+
+    /// Makes `clone`, a thin volume with the content of the volume or snapshot `source`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Exists`; as [`Pool::snapshot_volume`].
+    pub async fn clone_volume(&self, source: VolumeId, clone: VolumeId, facts: Vec<Fact>) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        self.engine.detached(async move { engine.fork(source, clone, Fork::Clone, facts).await }).await
+    }
+
+    /// Deletes a snapshot: [`Pool::delete_volume`] for nothing else.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` if it is no snapshot.
+    pub async fn delete_snapshot(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {
+        let snapshot = self.volumes().iter().any(|volume| volume.id == id && volume.snapshot);
+        self.engine.volume(&self.engine.state(), id)?;
+        if !snapshot {
+            return Err(self.engine.error(ErrorKind::Invalid, "that is a volume, not a snapshot"));
+        }
+        self.delete_volume(id, facts).await
+    }
+}
+
+/// What is made of a volume's present content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fork {
+    Snapshot,
+    Clone,
+}
+
+impl Engine {
+    fn volume<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
+        let name = uuid::Uuid::from_bytes(id);
+        let missing = || self.error(ErrorKind::NotFound, format!("has no volume {name}"));
+        state.volumes.get(&id).ok_or_else(missing)
+    }
+
+    fn check_new(&self, state: &State, id: VolumeId) -> Result<()> {
+        check_open(state)?;
+        if state.volumes.contains_key(&id) {
+            let name = uuid::Uuid::from_bytes(id);
+            return Err(self.error(ErrorKind::Exists, format!("has a volume {name} already")));
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, size_bytes: u64) -> Result<()> {
+        if size_bytes == 0 || size_bytes % 512 != 0 || size_bytes > VOLUME_BYTES_MAX {
+            let message =
+                format!("{size_bytes} bytes is no size for a volume: 512 B to 4 PiB in steps of 512 B");
+            return Err(self.error(ErrorKind::Invalid, message));
+        }
+        Ok(())
+    }
+
+    fn check_fits(&self, state: &State, blocks: u64) -> Result<()> {
+        if blocks > state.room() {
+            let message =
+                format!("{} bytes do not fit; there is room for {}", blocks << 12, state.room() << 12);
+            return Err(self.error(ErrorKind::NoSpace, message));
+        }
+        Ok(())
+    }
+
+    async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
+        self.check_size(spec.size_bytes)?;
+        let prepare = |state: &mut State| {
+            self.check_new(state, spec.id)?;
+            if spec.thick {
+                self.check_fits(state, thick_blocks(spec.size_bytes))?;
+            }
+            let (pool, top) = state.next_layer();
+            let VolumeSpec { size_bytes, thick, buffered, .. } = spec;
+            let record = VolumeRecord { top, size_bytes, thick, buffered };
+            let layer = LayerRecord::default();
+            let changes = Changes {
+                pool: Some(pool),
+                layers: vec![(top, Some(layer))],
+                volumes: vec![(spec.id, Some(record))],
+                facts,
+                ..Changes::default()
+            };
+            Ok((changes, (pool, layer, record)))
+        };
+        self.transact(prepare, |state, (pool, layer, record)| {
+            state.pool_record = pool;
+            state.insert_layer(record.top, Layer::new(layer));
+            let shared = Shared::new(spec.id, &record);
+            state.volumes.insert(spec.id, VolumeEntry { record, shared });
+            state.set_reservations();
+        })
+        .await
+    }
+
+    async fn resize_volume(&self, id: VolumeId, size_bytes: u64, facts: Vec<Fact>) -> Result<()> {
+        self.check_size(size_bytes)?;
+        let prepare = |state: &mut State| {
+            check_open(state)?;
+            let record = self.volume(state, id)?.record;
+            let frozen = state.layers.get(&record.top).is_some_and(|layer| layer.record.frozen);
+            if size_bytes < record.size_bytes || (frozen && size_bytes > record.size_bytes) {
+                return Err(
+                    self.error(ErrorKind::Invalid, "volumes grow only, and snapshots stay as they are")
+                );
+            }
+            if record.thick {
+                self.check_fits(state, thick_blocks(size_bytes) - thick_blocks(record.size_bytes))?;
+            }
+            let record = VolumeRecord { size_bytes, ..record };
+            let changes = Changes { volumes: vec![(id, Some(record))], facts, ..Changes::default() };
+            Ok((changes, record))
+        };
+        self.transact(prepare, |state, record| {
+            if let Some(entry) = state.volumes.get_mut(&id) {
+                entry.record = record;
+                entry.shared.set_size(record.size_bytes);
+            }
+            state.set_reservations();
+        })
+        .await
+    }
+
+    /// Waits until nothing is written to the volume, and holds writers back until the guard goes.
+    async fn quiesce(&self, id: VolumeId) -> Result<RangeGuard> {
+        let shared = Arc::clone(&self.volume(&self.state(), id)?.shared);
+        Ok(shared.ranges.hold(BlockAddress(0), u64::MAX, Hold::Alone).await)
+    }
+
+    async fn delete_volume(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {
+        let _quiet = self.quiesce(id).await?;
+        let prepare = |state: &mut State| {
+            check_open(state)?;
+            self.volume(state, id)?;
+            Ok((Changes { volumes: vec![(id, None)], facts, ..Changes::default() }, ()))
+        };
+        self.transact(prepare, |state, ()| {
+            if let Some(entry) = state.volumes.remove(&id) {
+                entry.shared.close();
+            }
+            state.set_reservations();
+            state.background.layers_changed = true;
+        })
+        .await?;
+        self.work_wanted.happen();
+        Ok(())
+    }
+
+    async fn fork(&self, source: VolumeId, new: VolumeId, fork: Fork, facts: Vec<Fact>) -> Result<()> {
+        let _quiet = self.quiesce(source).await?;
+        let prepare = |state: &mut State| {
+            self.check_new(state, new)?;
+            let source_record = self.volume(state, source)?.record;
+            let base = source_record.top;
+            let base_record = state.layers.get(&base).expect("the layer of a volume exists").record;
+            let mut changes = Changes { facts, ..Changes::default() };
+            let mut made: Vec<LayerId> = Vec::new();
+            let mut pool = state.pool_record;
+            let mut volumes = Vec::new();
+            let mut push = |pool: &mut PoolRecord, made: &mut Vec<LayerId>| {
+                let id = pool.next_layer;
+                pool.next_layer = LayerId(id.0 + 1);
+                made.push(id);
+                id
+            };
+            if !base_record.frozen {
+                if source_record.thick {
+                    self.check_fits(state, thick_blocks(source_record.size_bytes))?;
+                }
+                let top = push(&mut pool, &mut made);
+                volumes.push((source, VolumeRecord { top, ..source_record }));
+            }
+            let top = if fork == Fork::Clone { push(&mut pool, &mut made) } else { base };
+            volumes.push((new, VolumeRecord { top, thick: false, ..source_record }));
+            let child = LayerRecord { parent: Some(base), ..LayerRecord::default() };
+            let frozen = LayerRecord { frozen: true, ..base_record };
+            changes.layers.push((base, Some(frozen)));
+            changes.layers.extend(made.iter().map(|id| (*id, Some(child))));
+            changes.volumes = volumes.iter().map(|(id, record)| (*id, Some(*record))).collect();
+            changes.pool = Some(pool);
+            Ok((changes, (pool, base, frozen, made, child, volumes)))
+        };
+        self.transact(prepare, |state, (pool, base, frozen, made, child, volumes)| {
+            state.pool_record = pool;
+            state.layers.get_mut(&base).expect("the layer of a volume exists").record = frozen;
+            for id in made {
+                state.insert_layer(id, Layer::new(child));
+            }
+            for (id, record) in volumes {
+                match state.volumes.get_mut(&id) {
+                    Some(entry) => {
+                        entry.record = record;
+                        entry.shared.set_top(record.top);
+                    }
+                    None => {
+                        let shared = Shared::new(id, &record);
+                        state.volumes.insert(id, VolumeEntry { record, shared });
+                    }
+                }
+            }
+            state.set_reservations();
+        })
+        .await
+    }
+}
+
+impl State {
+    fn next_layer(&self) -> (PoolRecord, LayerId) {
+        let id = self.pool_record.next_layer;
+        (PoolRecord { next_layer: LayerId(id.0 + 1), ..self.pool_record }, id)
+    }
+
+    /// Sets each layer's reservation by the volumes.
+    pub(super) fn set_reservations(&mut self) {
+        let ids: Vec<_> = self.layers.keys().copied().collect();
+        for id in ids {
+            let of_layer = |entry: &&VolumeEntry| entry.record.top == id && entry.record.thick;
+            let volume = self.volumes.values().find(of_layer);
+            let reserved = volume.map_or(0, |entry| thick_blocks(entry.record.size_bytes));
+            self.with_layer(id, |layer, _| layer.reserved = if layer.record.frozen { 0 } else { reserved });
+        }
+    }
+}
+
+/// Blocks of a volume that is mapped as a whole, and of its map.
+fn thick_blocks(size_bytes: u64) -> u64 {
+    let mut level = size_bytes.div_ceil(BLOCK_BYTES);
+    let mut sum = level;
+    while level > 1 {
+        level = level.div_ceil(256);
+        sum += level;
+    }
+    sum + 1
+}

@@ -1,0 +1,105 @@
+//! Reading the batches of a segment one after the other.
+
+use crate::engine::Engine;
+use crate::format::batch::{DESCRIPTOR_BLOCKS_MAX, Descriptor, decode, peek_descriptor_blocks};
+use crate::format::{BLOCK_SIZE, SegmentId, Seq, SlabIndex, Stream};
+use crate::log::BATCH_BLOCKS_MAX;
+use crate::number::{count_of, narrow, wide};
+use block::Result;
+use bytes::Bytes;
+
+/// Blocks that are read at a time (1 MiB).
+const WINDOW_BLOCKS: u32 = 256;
+
+/// A batch as it is on disk.
+pub(crate) struct Found {
+    pub(crate) descriptor: Descriptor,
+    /// The first block of data in the segment.
+    pub(crate) data_block: u32,
+    /// The block after the batch.
+    pub(crate) end_block: u32,
+    /// Its data.
+    pub(crate) data: Bytes,
+}
+
+/// Walks over the batches of a segment, up to the first that is not valid.
+pub(crate) struct Scanner<'a> {
+    engine: &'a Engine,
+    id: SegmentId,
+    stream: Stream,
+    slab: SlabIndex,
+    at: u32,
+    end: u32,
+    last: Option<Seq>,
+    window: Bytes,
+    window_start: u32,
+}
+
+impl<'a> Scanner<'a> {
+    /// From block `from` to block `end` of a segment.
+    pub(crate) fn new(
+        engine: &'a Engine,
+        id: SegmentId,
+        stream: Stream,
+        slab: SlabIndex,
+        from: u32,
+        end: u32,
+    ) -> Self {
+        Self { engine, id, stream, slab, at: from, end, last: None, window: Bytes::new(), window_start: from }
+    }
+
+    /// The next batch; none at the end, which is also where a descriptor is not valid.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) async fn next(&mut self) -> Result<Option<Found>> {
+        if self.at >= self.end || !self.have(1).await? {
+            return Ok(None);
+        }
+        let Ok(blocks) = peek_descriptor_blocks(self.here()) else { return Ok(None) };
+        if blocks > DESCRIPTOR_BLOCKS_MAX || !self.have(narrow(wide(blocks))).await? {
+            return Ok(None);
+        }
+        let Ok(descriptor) = decode(self.here()) else { return Ok(None) };
+        let header = &descriptor.header;
+        let belongs = header.pool == self.engine.pool
+            && header.segment == self.id
+            && header.stream == self.stream
+            && header.start_block == self.at
+            && self.last.is_none_or(|last| header.seq > last)
+            && descriptor.data_blocks <= BATCH_BLOCKS_MAX;
+        let length = descriptor.descriptor_blocks + descriptor.data_blocks;
+        if !belongs || !self.have(length).await? {
+            return Ok(None);
+        }
+        self.last = Some(header.seq);
+        let data_block = self.at + descriptor.descriptor_blocks;
+        let start = count_of(descriptor.descriptor_blocks) * BLOCK_SIZE;
+        let data = self.here_bytes().slice(start..count_of(length) * BLOCK_SIZE);
+        self.at += length;
+        Ok(Some(Found { descriptor, data_block, end_block: self.at, data }))
+    }
+
+    fn here_bytes(&self) -> Bytes {
+        self.window.slice(count_of(self.at - self.window_start) * BLOCK_SIZE..)
+    }
+
+    fn here(&self) -> &[u8] {
+        &self.window[count_of(self.at - self.window_start) * BLOCK_SIZE..]
+    }
+
+    /// Makes sure that `blocks` blocks from here on are in the window. False if the segment ends before.
+    async fn have(&mut self, blocks: u32) -> Result<bool> {
+        if self.end - self.at < blocks {
+            return Ok(false);
+        }
+        let there = (self.window.len() / BLOCK_SIZE).saturating_sub(count_of(self.at - self.window_start));
+        if wide(there) < u64::from(blocks) {
+            let count = WINDOW_BLOCKS.max(blocks).min(self.end - self.at);
+            let offset = self.engine.state().segments.offset(self.slab, self.at);
+            self.window = self.engine.disk.read(offset, count_of(count) * BLOCK_SIZE).await?;
+            self.window_start = self.at;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,124 @@
+//! Setting segments aside before they are written, so that recovery knows where to look.
+
+use crate::catalog::{Changes, PoolRecord};
+use crate::engine::Engine;
+use crate::format::{SegmentId, Stream};
+use crate::number::{narrow, wide};
+use crate::segment::{Phase, Segment};
+use crate::state::State;
+use block::Result;
+use std::sync::Arc;
+
+impl Engine {
+    /// Starts setting segments aside for the host stream if few are left.
+    pub(crate) fn top_up(self: &Arc<Self>) {
+        let begins = {
+            let mut state = self.state();
+            let possible = state.refusal(&self.name).is_none() && self.host_can_reserve(&state);
+            let begins = state.host_head_is_low() && possible && !state.head(Stream::Host).reserving;
+            state.head(Stream::Host).reserving |= begins;
+            begins
+        };
+        if begins {
+            let engine = Arc::clone(self);
+            self.runtime.spawn(Box::pin(async move { engine.top_up_now().await }));
+        }
+    }
+
+    fn host_can_reserve(&self, state: &State) -> bool {
+        self.slabs.lock().free() > state.host_floor_now()
+    }
+
+    async fn top_up_now(self: Arc<Self>) {
+        let (count, floor) = {
+            let state = self.state();
+            let have = wide(state.heads[usize::from(Stream::Host.code())].reserved());
+            (state.budget.host_ahead.saturating_sub(have).max(1), state.host_floor_now())
+        };
+        let result = self.reserve(Stream::Host, count, floor).await;
+        self.state().head(Stream::Host).reserving = false;
+        match result {
+            Ok(0) => self.work_wanted.happen(),
+            Ok(_) => self.kick(),
+            Err(_) => self.fail_waiting(),
+        }
+    }
+
+    /// Sets up to `count` segments aside for `stream`, leaving `floor` slabs free. Returns how many. Must run to
+    /// its end: call it from tasks.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub(crate) async fn reserve(&self, stream: Stream, count: u64, floor: u64) -> Result<u64> {
+        let slabs = {
+            let mut free = self.slabs.lock();
+            let available = free.free().saturating_sub(floor).min(count);
+            (0..available).map_while(|_| free.take()).collect::<Vec<_>>()
+        };
+        if slabs.is_empty() {
+            return Ok(0);
+        }
+        let taken = wide(slabs.len());
+        let prepare = |state: &mut State| {
+            let first = state.next_segment;
+            state.next_segment += taken;
+            let pool = PoolRecord { next_segment: SegmentId(state.next_segment), ..state.pool_record };
+            let ids: Vec<_> = (first..state.next_segment).map(SegmentId).collect();
+            let mut changes = Changes { pool: Some(pool), ..Changes::default() };
+            for (id, slab) in ids.iter().zip(slabs) {
+                state.segments.insert(*id, Segment::reserved(stream, slab));
+                changes.segments.push((*id, state.segments.record(*id)));
+            }
+            Ok((changes, (pool, ids)))
+        };
+        let done = |state: &mut State, (pool, ids): (PoolRecord, Vec<SegmentId>)| {
+            state.pool_record = pool;
+            state.head(stream).add(ids);
+        };
+        self.transact(prepare, done).await?;
+        Ok(taken)
+    }
+
+    /// Sees to it that `stream` (relocation or nodes) can write `blocks` blocks. False if slabs are wanting.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub(crate) async fn reserve_for(&self, stream: Stream, blocks: u64) -> Result<bool> {
+        let (missing, floor) = {
+            let state = self.state();
+            let payload = state.budget.slab_payload;
+            let head = &state.heads[usize::from(stream.code())];
+            let have = head.payload_blocks(&state.segments, payload);
+            let floor = match stream {
+                Stream::Nodes => state.budget.catalog_floor,
+                _ => state.budget.relocation_floor,
+            };
+            (blocks.saturating_sub(have).div_ceil(payload), floor)
+        };
+        Ok(missing == 0 || self.reserve(stream, missing, floor).await? == missing)
+    }
+}
+
+impl State {
+    /// Fewer than half of the segments wanted are set aside for the host stream.
+    pub(crate) fn host_head_is_low(&self) -> bool {
+        let head = &self.heads[usize::from(Stream::Host.code())];
+        wide(head.reserved()) * 2 < self.budget.host_ahead
+    }
+
+    /// Free slabs that the host stream leaves alone. Unmapping may take more: it makes space.
+    pub(crate) fn host_floor_now(&self) -> u64 {
+        let empty = self.heads[usize::from(Stream::Host.code())].reserved() == 0;
+        if empty && self.host.only_zeros_wait() { self.budget.unmap_floor } else { self.budget.host_floor }
+    }
+
+    /// Segments of `phase` and their number.
+    pub(crate) fn count_segments(&self, phase: Phase) -> u64 {
+        wide(self.segments.iter().filter(|(_, segment)| segment.phase == phase).count())
+    }
+
+    /// Block counts of segments fit 32 bits.
+    pub(crate) fn slab_payload(&self) -> u32 {
+        narrow(self.budget.slab_payload)
+    }
+}

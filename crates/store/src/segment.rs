@@ -1,0 +1,223 @@
+//! The segments of a pool, in memory.
+
+use crate::catalog::{SegmentRecord, SegmentState, Slab};
+use crate::format::label::RESERVED_BYTES;
+use crate::format::{BLOCK_BYTES, DiskIndex, Location, SegmentId, SlabIndex, Stream};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far a segment is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Named in the catalog, not yet written.
+    Reserved,
+    /// A head writes to it.
+    Open,
+    /// Full, or given up.
+    Sealed,
+    /// No longer in the catalog; its slab is free once nobody reads it.
+    Evacuated,
+}
+
+/// One segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) stream: Stream,
+    pub(crate) slab: SlabIndex,
+    pub(crate) phase: Phase,
+    /// Blocks given to batches.
+    pub(crate) used: u32,
+    /// Blocks whose batches are in the map: replay would start here.
+    pub(crate) applied: u32,
+    /// Blocks that a map points to.
+    pub(crate) live: u32,
+    /// Reads in progress.
+    pub(crate) pins: u32,
+    /// Holds blocks whose checksum is wrong; the collector leaves it alone.
+    pub(crate) damaged: bool,
+}
+
+impl Segment {
+    pub(crate) fn reserved(stream: Stream, slab: SlabIndex) -> Self {
+        let phase = Phase::Reserved;
+        Self { stream, slab, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false }
+    }
+
+    /// Everything written to it is in the map, and nothing more comes.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase == Phase::Sealed && self.applied == self.used
+    }
+}
+
+/// All segments of a pool.
+pub(crate) struct Segments {
+    table: BTreeMap<SegmentId, Segment>,
+    /// Those that differ from the catalog.
+    changed: BTreeSet<SegmentId>,
+    slab_blocks: u32,
+    data_live: u64,
+    nodes_live: u64,
+}
+
+impl Segments {
+    pub(crate) fn new(slab_blocks: u32) -> Self {
+        let (table, changed) = (BTreeMap::new(), BTreeSet::new());
+        Self { table, changed, slab_blocks, data_live: 0, nodes_live: 0 }
+    }
+
+    /// Blocks of a segment.
+    pub(crate) fn slab_blocks(&self) -> u32 {
+        self.slab_blocks
+    }
+
+    /// Live blocks of data.
+    pub(crate) fn data_live(&self) -> u64 {
+        self.data_live
+    }
+
+    /// Live nodes on disk.
+    pub(crate) fn nodes_live(&self) -> u64 {
+        self.nodes_live
+    }
+
+    pub(crate) fn insert(&mut self, id: SegmentId, segment: Segment) {
+        match segment.stream {
+            Stream::Nodes => self.nodes_live += u64::from(segment.live),
+            _ => self.data_live += u64::from(segment.live),
+        }
+        let before = self.table.insert(id, segment);
+        assert!(before.is_none(), "segment numbers are never used twice");
+    }
+
+    /// Forgets a segment. Returns its slab.
+    pub(crate) fn remove(&mut self, id: SegmentId) -> SlabIndex {
+        let segment = self.table.remove(&id).expect("a segment is removed once");
+        assert!(segment.live == 0 && segment.pins == 0, "only empty segments nobody reads are removed");
+        self.changed.remove(&id);
+        segment.slab
+    }
+
+    pub(crate) fn get(&self, id: SegmentId) -> Option<&Segment> {
+        self.table.get(&id)
+    }
+
+    /// The segment, to be changed; the next checkpoint writes its record.
+    pub(crate) fn change(&mut self, id: SegmentId) -> &mut Segment {
+        self.changed.insert(id);
+        self.table.get_mut(&id).expect("segments in use are in the table")
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
+        self.table.iter().map(|(id, segment)| (*id, segment))
+    }
+
+    /// Segments that differ from the catalog; the caller writes their records.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<SegmentId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Segments of `stream` that differ from the catalog; the caller writes their records.
+    pub(crate) fn take_changed_of(&mut self, stream: Stream) -> Vec<SegmentId> {
+        let of_stream = |id: &SegmentId| self.table.get(id).is_some_and(|segment| segment.stream == stream);
+        let ids: Vec<_> = self.changed.iter().copied().filter(of_stream).collect();
+        for id in &ids {
+            self.changed.remove(id);
+        }
+        ids
+    }
+
+    /// The next checkpoint writes the record of `id`, if it still exists.
+    pub(crate) fn mark_changed(&mut self, id: SegmentId) {
+        if self.table.contains_key(&id) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// The catalog does not name the segment any more.
+    pub(crate) fn evacuate(&mut self, id: SegmentId) {
+        let segment = self.table.get_mut(&id).expect("segments leave the catalog once");
+        assert!(segment.live == 0 && segment.is_settled(), "only empty segments leave the catalog");
+        segment.phase = Phase::Evacuated;
+        self.changed.remove(&id);
+    }
+
+    /// A map points to `count` more blocks of `id`.
+    pub(crate) fn add_live(&mut self, id: SegmentId, count: u32) {
+        let blocks = self.slab_blocks;
+        let segment = self.change(id);
+        segment.live += count;
+        assert!(segment.live <= blocks, "a segment has no more live blocks than blocks");
+        match segment.stream {
+            Stream::Nodes => self.nodes_live += u64::from(count),
+            _ => self.data_live += u64::from(count),
+        }
+    }
+
+    /// A map points to `count` fewer blocks of `id`. False if the accounts say that this cannot be: the map and
+    /// the catalog on disk contradict each other.
+    #[must_use]
+    pub(crate) fn sub_live(&mut self, id: SegmentId, count: u32) -> bool {
+        let Some(segment) = self.table.get_mut(&id).filter(|segment| segment.live >= count) else {
+            return false;
+        };
+        segment.live -= count;
+        match segment.stream {
+            Stream::Nodes => self.nodes_live -= u64::from(count),
+            _ => self.data_live -= u64::from(count),
+        }
+        self.changed.insert(id);
+        true
+    }
+
+    /// Keeps the segment's slab from being used again until [`Segments::unpin`]. False if there is no such segment.
+    #[must_use]
+    pub(crate) fn pin(&mut self, id: SegmentId) -> bool {
+        match self.table.get_mut(&id) {
+            Some(segment) => {
+                segment.pins += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends a [`Segments::pin`]. True if the segment can be removed now.
+    pub(crate) fn unpin(&mut self, id: SegmentId) -> bool {
+        let segment = self.table.get_mut(&id).expect("a pinned segment stays in the table");
+        assert!(segment.pins > 0, "a segment is unpinned as often as it was pinned");
+        segment.pins -= 1;
+        segment.pins == 0 && segment.phase == Phase::Evacuated
+    }
+
+    /// Offset on the disk of block `block` of a segment, in bytes.
+    pub(crate) fn offset(&self, slab: SlabIndex, block: u32) -> u64 {
+        let slab_bytes = u64::from(self.slab_blocks) * BLOCK_BYTES;
+        RESERVED_BYTES + u64::from(slab.0) * slab_bytes + u64::from(block) * BLOCK_BYTES
+    }
+
+    /// Offset on the disk of a place, or none if there is no such place.
+    pub(crate) fn offset_of(&self, location: Location) -> Option<u64> {
+        let segment = self.table.get(&location.segment())?;
+        (location.block() < self.slab_blocks).then(|| self.offset(segment.slab, location.block()))
+    }
+
+    /// What the catalog is told of a segment.
+    pub(crate) fn record(&self, id: SegmentId) -> Option<SegmentRecord> {
+        let segment = self.table.get(&id)?;
+        let state = match segment.phase {
+            Phase::Reserved => SegmentState::Reserved,
+            Phase::Open => SegmentState::Open,
+            Phase::Sealed => SegmentState::Sealed,
+            Phase::Evacuated => return None,
+        };
+        // Nothing to replay: from the end of the slab on.
+        let replay_from = if segment.is_settled() { self.slab_blocks } else { segment.applied };
+        Some(SegmentRecord {
+            state,
+            stream: segment.stream,
+            replay_from,
+            used_blocks: segment.used,
+            live_blocks: segment.live,
+            slabs: vec![Slab { disk: DiskIndex(0), index: segment.slab }],
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Slabs: which are free, and how much of the pool may be filled.
+
+use crate::format::SlabIndex;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The free slabs of a disk. Shared with the catalog, which takes slabs when it grows.
+#[derive(Default)]
+pub(crate) struct Slabs {
+    free: BTreeSet<SlabIndex>,
+    total: u32,
+    catalog: u32,
+}
+
+/// [`Slabs`] as the engine and its catalog hold it. Its lock is taken last, and for moments.
+pub(crate) type SharedSlabs = Arc<Mutex<Slabs>>;
+
+impl Slabs {
+    /// All of `total` slabs are free but those `taken`, of which `catalog` are the catalog's.
+    pub(crate) fn set_up(&mut self, total: u32, catalog: u32, taken: &BTreeSet<SlabIndex>) {
+        self.total = total;
+        self.catalog = catalog;
+        self.free = (0..total).map(SlabIndex).filter(|slab| !taken.contains(slab)).collect();
+    }
+
+    /// Slabs of the disk.
+    pub(crate) fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Slabs of the catalog.
+    pub(crate) fn catalog(&self) -> u32 {
+        self.catalog
+    }
+
+    /// Slabs in nobody's hands.
+    pub(crate) fn free(&self) -> u64 {
+        crate::number::wide(self.free.len())
+    }
+
+    /// Takes the first free slab.
+    pub(crate) fn take(&mut self) -> Option<SlabIndex> {
+        self.free.pop_first()
+    }
+
+    /// Takes a slab for the catalog, for good.
+    pub(crate) fn take_for_catalog(&mut self) -> Option<SlabIndex> {
+        let slab = self.take()?;
+        self.catalog += 1;
+        Some(slab)
+    }
+
+    /// Gives a slab back.
+    pub(crate) fn give(&mut self, slab: SlabIndex) {
+        assert!(slab.0 < self.total && self.free.insert(slab), "a slab is given back once");
+    }
+
+    /// The disk has `total` slabs now.
+    pub(crate) fn grow(&mut self, total: u32) {
+        self.free.extend((self.total..total).map(SlabIndex));
+        self.total = self.total.max(total);
+    }
+}
+
+/// What may be filled and what is held back, in blocks or slabs. Follows from the number of slabs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// Data or nodes that a slab holds when written in full batches: the rest are descriptors.
+    pub(crate) slab_payload: u64,
+    /// What data and nodes could fill.
+    pub(crate) usable: u64,
+    /// Of that, held back so that collection, checkpoints, unmapping and deletion always work.
+    pub(crate) headroom: u64,
+    /// Changed nodes that start a checkpoint; twice as many make writers wait for it.
+    pub(crate) dirty_nodes: u64,
+    /// Free slabs that only the catalog may take.
+    pub(crate) catalog_floor: u64,
+    /// Free slabs that only node segments and the catalog may take: a checkpoint always finds room.
+    pub(crate) relocation_floor: u64,
+    /// Free slabs that unmapping, but no data, may take.
+    pub(crate) unmap_floor: u64,
+    /// Free slabs that host data does not take.
+    pub(crate) host_floor: u64,
+    /// The collector starts at this many free slabs.
+    pub(crate) collect_below: u64,
+    /// Segments to keep reserved for the host stream.
+    pub(crate) host_ahead: u64,
+}
+
+/// Slabs held back at the least.
+const HEADROOM_SLABS_MIN: u64 = 12;
+/// Slabs without which a pool makes no sense.
+pub(crate) const POOL_SLABS_MIN: u64 = 24;
+/// Bytes of segments to keep reserved for the host stream, roughly.
+const AHEAD_BYTES: u64 = 64 << 20;
+
+impl Budget {
+    /// The budget of `slabs` slabs (without the catalog's) of `slab_blocks` blocks.
+    pub(crate) fn new(slabs: u64, slab_blocks: u32, dirty_nodes_max: u64) -> Self {
+        let blocks = u64::from(slab_blocks);
+        let slab_payload = blocks - 1 - blocks / 64;
+        let usable = slabs * slab_payload;
+        let headroom = (usable / 20).max(HEADROOM_SLABS_MIN * slab_payload);
+        let dirty_nodes = (headroom / 16).min(dirty_nodes_max).max(4);
+        let catalog_floor = 1;
+        let relocation_floor = catalog_floor + (4 * dirty_nodes).div_ceil(slab_payload) + 1;
+        let unmap_floor = relocation_floor + 1;
+        let host_floor = unmap_floor + 2;
+        let by_bytes = (AHEAD_BYTES / 4096 / blocks).clamp(8, 64);
+        let host_ahead = by_bytes.min(slabs / 16).max(2);
+        let collect_below = host_floor + host_ahead / 2 + slabs / 50;
+        Self {
+            slab_payload,
+            usable,
+            headroom,
+            dirty_nodes,
+            catalog_floor,
+            relocation_floor,
+            unmap_floor,
+            host_floor,
+            collect_below,
+            host_ahead,
+        }
+    }
+
+    /// What live data, nodes and reservations may fill.
+    pub(crate) fn fillable(&self) -> u64 {
+        self.usable.saturating_sub(self.headroom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floors_fit_into_the_headroom_whatever_the_size() {
+        for (slabs, blocks) in [(24, 16), (64, 16), (1000, 16), (30, 256), (2000, 256), (2047, 16_384)] {
+            let budget = Budget::new(slabs, blocks, 32 << 10);
+            let headroom_slabs = budget.headroom / budget.slab_payload;
+            assert!(budget.host_floor < headroom_slabs, "{slabs} slabs of {blocks}: {budget:?}");
+            assert!(budget.fillable() > 0);
+        }
+    }
+
+    #[test]
+    fn slabs_are_given_once() {
+        let mut slabs = Slabs::default();
+        slabs.set_up(4, 1, &BTreeSet::from([SlabIndex(0)]));
+        let taken: Vec<_> = std::iter::from_fn(|| slabs.take()).collect();
+        assert_eq!(taken, [SlabIndex(1), SlabIndex(2), SlabIndex(3)]);
+        slabs.give(SlabIndex(2));
+        slabs.grow(5);
+        assert_eq!((slabs.free(), slabs.take_for_catalog(), slabs.catalog()), (2, Some(SlabIndex(2)), 2));
+    }
+}

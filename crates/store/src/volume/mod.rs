@@ -1,0 +1,179 @@
+//! A volume of the pool.
+
+mod extents;
+mod ranges;
+mod read;
+mod unmap;
+mod write;
+
+pub(crate) use ranges::{Hold, RangeGuard, Ranges};
+
+use crate::engine::Engine;
+use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
+use crate::number::wide;
+use block::{BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Result, Volume};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What all handles of a volume share.
+pub(crate) struct Shared {
+    pub(crate) id: VolumeId,
+    name: String,
+    /// Changed only under the engine's lock.
+    top: AtomicU64,
+    size_bytes: AtomicU64,
+    closed: AtomicBool,
+    pub(crate) buffered: bool,
+    pub(crate) ranges: Arc<Ranges>,
+}
+
+impl Shared {
+    pub(crate) fn new(id: VolumeId, record: &crate::catalog::VolumeRecord) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name: uuid::Uuid::from_bytes(id).to_string(),
+            top: AtomicU64::new(record.top.0),
+            size_bytes: AtomicU64::new(record.size_bytes),
+            closed: AtomicBool::new(false),
+            buffered: record.buffered,
+            ranges: Arc::default(),
+        })
+    }
+
+    pub(crate) fn top(&self) -> LayerId {
+        LayerId(self.top.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_top(&self, top: LayerId) {
+        self.top.store(top.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_size(&self, size_bytes: u64) {
+        self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> BlockError {
+        BlockError::new(kind, &self.name, message)
+    }
+}
+
+/// A volume of a [`crate::Pool`], open for I/O. Cheap to clone through its `Arc`.
+pub struct StoreVolume {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+}
+
+/// A checked range of a volume, in blocks.
+#[derive(Debug, Clone, Copy)]
+struct Blocks {
+    first: BlockAddress,
+    count: u64,
+    /// Bytes of the first block that are before the range.
+    head: u64,
+    /// Bytes of the last block that are after the range.
+    tail: u64,
+}
+
+impl StoreVolume {
+    pub(crate) fn new(engine: Arc<Engine>, shared: Arc<Shared>) -> Self {
+        Self { engine, shared }
+    }
+
+    /// Bytes mapped in the volume's own layer and those below, at most its size.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> u64 {
+        let state = self.engine.state();
+        let mut at = Some(self.shared.top());
+        let mut blocks = 0;
+        while let Some(layer) = at.and_then(|id| state.layers.get(&id)) {
+            blocks += layer.mapped;
+            at = layer.parent;
+        }
+        (blocks * BLOCK_BYTES).min(self.size_bytes())
+    }
+
+    /// The blocks of `len` bytes at `offset`; `len` is not 0.
+    fn blocks(&self, offset: u64, len: u64) -> Result<Blocks> {
+        let end = self.check(offset, len)?;
+        let first = BlockAddress(offset / BLOCK_BYTES);
+        let count = end.div_ceil(BLOCK_BYTES) - first.0;
+        Ok(Blocks { first, count, head: offset % BLOCK_BYTES, tail: (first.0 + count) * BLOCK_BYTES - end })
+    }
+
+    /// The end of a range that is aligned and inside the volume.
+    fn check(&self, offset: u64, len: u64) -> Result<u64> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(self.shared.error(ErrorKind::Closed, "was deleted or is closed"));
+        }
+        let end = offset.checked_add(len).filter(|end| *end <= self.size_bytes());
+        match end {
+            Some(end) if offset % 512 == 0 && len % 512 == 0 => Ok(end),
+            _ => {
+                let message = format!("a request for {len} bytes is not aligned or not inside the volume");
+                Err(self.shared.error(ErrorKind::Invalid, message).at(offset))
+            }
+        }
+    }
+
+    fn wants_durable(&self, durability: Durability) -> bool {
+        durability == Durability::Durable || !self.shared.buffered
+    }
+}
+
+impl Blocks {
+    fn is_whole(&self) -> bool {
+        self.head == 0 && self.tail == 0
+    }
+}
+
+fn total_len(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| wide(chunk.len())).sum()
+}
+
+impl Volume for StoreVolume {
+    fn size_bytes(&self) -> u64 {
+        self.shared.size_bytes.load(Ordering::Acquire)
+    }
+
+    fn granularity_bytes(&self) -> u32 {
+        4096
+    }
+
+    fn read(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        Box::pin(self.read_bytes(offset, len))
+    }
+
+    fn write(&self, offset: u64, data: Vec<Bytes>, durability: Durability) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.write_bytes(offset, data, self.wants_durable(durability)))
+    }
+
+    fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.unmap_ranges(ranges))
+    }
+
+    fn compare_and_write(
+        &self,
+        offset: u64,
+        expected: Vec<Bytes>,
+        data: Vec<Bytes>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<Comparison>> {
+        Box::pin(self.compare_then_write(offset, expected, data, self.wants_durable(durability)))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async {
+            self.check(0, 0)?;
+            self.engine.flush().await
+        })
+    }
+
+    fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>> {
+        Box::pin(self.find_extents(offset, len, extents_max))
+    }
+}

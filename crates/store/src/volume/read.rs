@@ -1,0 +1,236 @@
+//! Reading: resolve through the layers, read what lies together at once, verify every block.
+
+use super::{Blocks, StoreVolume};
+use crate::engine::Engine;
+use crate::format::node::Entry;
+use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, LayerId, Location, SegmentId, crc32c};
+use crate::map::{Entries, Find, leaves_of};
+use crate::number::{len_of, wide};
+use crate::state::{Needed, State, slots_in};
+use block::{BlockError, ErrorKind, Result};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use std::sync::Arc;
+
+/// Blocks that are read at once at most (4 MiB).
+const RUN_BLOCKS_MAX: usize = 1024;
+
+/// Blocks of a volume that are together where they are.
+enum Run {
+    Zeros(u64),
+    Data {
+        address: BlockAddress,
+        place: Location,
+        offset: u64,
+        checksums: Vec<u32>,
+    },
+    /// The map names a place that does not exist.
+    Lost(BlockAddress),
+}
+
+impl StoreVolume {
+    pub(super) async fn read_bytes(&self, offset: u64, len: u64) -> Result<Vec<Bytes>> {
+        if len == 0 {
+            self.check(offset, len)?;
+            return Ok(Vec::new());
+        }
+        let blocks = self.blocks(offset, len)?;
+        let mut chunks = self.read_blocks(blocks.first, blocks.count).await?;
+        if !blocks.is_whole() {
+            trim(&mut chunks, &blocks);
+        }
+        Ok(chunks)
+    }
+
+    /// The content of whole blocks.
+    pub(super) async fn read_blocks(&self, first: BlockAddress, count: u64) -> Result<Vec<Bytes>> {
+        let runs = loop {
+            let resolved = self.engine.state().resolve(self.shared.top(), first, count);
+            match resolved {
+                Ok(runs) => break runs,
+                Err(needed) => self.engine.load(needed).await?,
+            }
+        };
+        let segments = runs.iter().filter_map(Run::segment).collect();
+        let _pins = self.engine.pinned(segments);
+        let [run] = &runs[..] else {
+            let reads = runs.iter().map(|run| self.read_run(run));
+            return Ok(try_join_all(reads).await?.into_iter().flatten().collect());
+        };
+        self.read_run(run).await
+    }
+
+    async fn read_run(&self, run: &Run) -> Result<Vec<Bytes>> {
+        match run {
+            Run::Zeros(count) => Ok(self.engine.zero_chunks(*count)),
+            Run::Data { address, place, offset, checksums } => {
+                let result = self.engine.read_verified(*offset, checksums).await;
+                result.map(|data| vec![data]).map_err(|bad| match bad {
+                    Bad::Disk(error) => error,
+                    Bad::Block(index) => {
+                        self.engine.state().mark_damaged(place.segment());
+                        self.damaged(BlockAddress(address.0 + wide(index)))
+                    }
+                })
+            }
+            Run::Lost(address) => Err(self.damaged(*address)),
+        }
+    }
+
+    fn damaged(&self, address: BlockAddress) -> BlockError {
+        self.engine.state().degrade("blocks with a wrong checksum were read");
+        let message = "the stored data is damaged and there is no other copy";
+        self.shared.error(ErrorKind::Corrupt, message).at(address.0 * BLOCK_BYTES)
+    }
+}
+
+impl Run {
+    fn segment(&self) -> Option<SegmentId> {
+        match self {
+            Self::Zeros(_) | Self::Lost(_) => None,
+            Self::Data { place, .. } => Some(place.segment()),
+        }
+    }
+}
+
+/// Why blocks cannot be had.
+pub(crate) enum Bad {
+    /// The disk failed.
+    Disk(BlockError),
+    /// This block, of those asked for, has not the checksum it should have.
+    Block(usize),
+}
+
+impl Engine {
+    /// Reads blocks that follow each other on the disk and verifies them. A block that is wrong is read once more.
+    pub(crate) async fn read_verified(
+        &self,
+        offset: u64,
+        checksums: &[u32],
+    ) -> std::result::Result<Bytes, Bad> {
+        let data = self.disk.read(offset, checksums.len() * BLOCK_SIZE).await.map_err(Bad::Disk)?;
+        let Some(wrong) = first_wrong(&data, checksums) else { return Ok(data) };
+        tracing::warn!(offset, "a block has a wrong checksum and is read again");
+        let data = self.disk.read(offset, checksums.len() * BLOCK_SIZE).await.map_err(Bad::Disk)?;
+        match first_wrong(&data, checksums) {
+            None => Ok(data),
+            Some(_) => Err(Bad::Block(first_wrong(&data, checksums).unwrap_or(wrong))),
+        }
+    }
+
+    /// `count` blocks of zeros.
+    pub(crate) fn zero_chunks(&self, count: u64) -> Vec<Bytes> {
+        let mut left = len_of(count * BLOCK_BYTES);
+        let mut chunks = Vec::new();
+        while left > 0 {
+            let len = left.min(self.zeros.len());
+            chunks.push(self.zeros.slice(..len));
+            left -= len;
+        }
+        chunks
+    }
+}
+
+fn first_wrong(data: &[u8], checksums: &[u32]) -> Option<usize> {
+    let mut blocks = data.chunks_exact(BLOCK_SIZE).zip(checksums);
+    blocks.position(|(block, checksum)| crc32c(block) != *checksum)
+}
+
+/// Cuts off what is in the blocks but not in the range.
+fn trim(chunks: &mut Vec<Bytes>, blocks: &Blocks) {
+    if let Some(first) = chunks.first_mut() {
+        *first = first.slice(len_of(blocks.head)..);
+    }
+    if let Some(last) = chunks.last_mut() {
+        last.truncate(last.len() - len_of(blocks.tail));
+    }
+}
+
+impl State {
+    /// Where blocks are, as seen from layer `top`. The segments named are pinned, once for each run.
+    ///
+    /// # Errors
+    /// The node that has to be loaded to know; nothing is pinned then.
+    fn resolve(
+        &mut self,
+        top: LayerId,
+        first: BlockAddress,
+        count: u64,
+    ) -> std::result::Result<Vec<Run>, Needed> {
+        let mut runs = Vec::new();
+        for leaf in leaves_of(first, count) {
+            let slots = slots_in(leaf, first, count);
+            let views = self.views(top, leaf, slots.clone())?;
+            for slot in slots {
+                let address = BlockAddress((leaf << 8) + wide(slot));
+                self.add_block(&mut runs, address, entry_in(&views, slot));
+            }
+        }
+        for run in &runs {
+            if let Some(id) = run.segment() {
+                assert!(self.segments.pin(id), "a place was found in a segment of the table");
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The leaves of the layers from `top` down that have a say in `slots`.
+    pub(super) fn views(
+        &mut self,
+        top: LayerId,
+        leaf: u64,
+        slots: std::ops::Range<usize>,
+    ) -> std::result::Result<Vec<Arc<Entries>>, Needed> {
+        let mut views: Vec<Arc<Entries>> = Vec::with_capacity(1);
+        let mut at = Some(top);
+        while let Some(id) = at {
+            let Some(layer) = self.layers.get_mut(&id) else { break };
+            at = layer.parent;
+            if let Some(entries) = layer.map.leaf(leaf) {
+                views.push(Arc::clone(entries));
+                let decided = |slot: usize| entry_in(&views, slot).location != Location::NONE;
+                if at.is_none() || slots.clone().all(decided) {
+                    break;
+                }
+            } else if let Find::Load(load) = layer.map.find(leaf) {
+                return Err(Needed { layer: id, load });
+            }
+        }
+        Ok(views)
+    }
+
+    fn add_block(&self, runs: &mut Vec<Run>, address: BlockAddress, entry: Entry) {
+        let place = entry.location;
+        if !place.is_place() {
+            match runs.last_mut() {
+                Some(Run::Zeros(count)) => *count += 1,
+                _ => runs.push(Run::Zeros(1)),
+            }
+            return;
+        }
+        if let Some(Run::Data { place: start, checksums, .. }) = runs.last_mut() {
+            let next = start.0 + wide(checksums.len());
+            if next == place.0 && checksums.len() < RUN_BLOCKS_MAX {
+                checksums.push(entry.checksum);
+                return;
+            }
+        }
+        runs.push(match self.segments.offset_of(place) {
+            Some(offset) => Run::Data { address, place, offset, checksums: vec![entry.checksum] },
+            None => Run::Lost(address),
+        });
+    }
+
+    /// Blocks of a segment were found to be wrong.
+    pub(crate) fn mark_damaged(&mut self, id: SegmentId) {
+        if self.segments.get(id).is_some() {
+            self.segments.change(id).damaged = true;
+        }
+    }
+}
+
+/// What the topmost layer that knows says.
+pub(super) fn entry_in(views: &[Arc<Entries>], slot: usize) -> Entry {
+    let entries = views.iter().map(|view| view[slot]);
+    entries.into_iter().find(|entry| entry.location != Location::NONE).unwrap_or_default()
+}

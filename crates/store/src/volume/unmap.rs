@@ -1,0 +1,63 @@
+//! Giving space back.
+
+use super::{Hold, StoreVolume};
+use crate::format::{BLOCK_BYTES, BlockAddress};
+use crate::log::{Payload, Write};
+use crate::number::len_of;
+use block::{ByteRange, Result};
+use bytes::Bytes;
+
+/// Leaves of the map that one step changes at most, so that others get their turn.
+const STEP_LEAVES: usize = 64;
+/// Blocks that one piece of a batch can speak of, rounded to whole leaves.
+const STEP_BLOCKS: u64 = 1 << 31;
+
+impl StoreVolume {
+    pub(super) async fn unmap_ranges(&self, ranges: Vec<ByteRange>) -> Result<()> {
+        for range in &ranges {
+            self.check(range.offset, range.len)?;
+        }
+        let durable = !self.shared.buffered;
+        for range in ranges {
+            let end = range.offset + range.len;
+            let first = range.offset.next_multiple_of(BLOCK_BYTES);
+            let last = end - end % BLOCK_BYTES;
+            if first > last {
+                self.zero_part(range.offset, range.len, durable).await?;
+                continue;
+            }
+            self.zero_part(range.offset, first - range.offset, durable).await?;
+            self.unmap_blocks(BlockAddress(first / BLOCK_BYTES), (last - first) / BLOCK_BYTES, durable)
+                .await?;
+            self.zero_part(last, end - last, durable).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes zeros to a part of a block.
+    async fn zero_part(&self, offset: u64, len: u64, durable: bool) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let zeros: Bytes = self.engine.zeros.slice(..len_of(len));
+        self.write_bytes(offset, vec![zeros], durable).await
+    }
+
+    async fn unmap_blocks(&self, first: BlockAddress, count: u64, durable: bool) -> Result<()> {
+        let (mut at, end) = (first.0, first.0 + count);
+        while at < end {
+            let wanted = (end - at).min(STEP_BLOCKS);
+            let guard = self.shared.ranges.hold(BlockAddress(at), wanted, Hold::Shared).await;
+            self.check(0, 0)?;
+            let layer = self.shared.top();
+            let plan = self.engine.plan_zeros(layer, BlockAddress(at), wanted, STEP_LEAVES).await?;
+            if !plan.leaves.is_empty() {
+                let zeros = Payload::Zeros(crate::number::narrow(plan.count));
+                let pieces = vec![(BlockAddress(at), zeros)];
+                self.engine.write(Write { layer, pieces, durable, guard: Some(guard) }).await?;
+            }
+            at += plan.count;
+        }
+        Ok(())
+    }
+}

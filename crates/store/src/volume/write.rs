@@ -1,0 +1,164 @@
+//! Writing: whole blocks are made of what comes, checksummed, and given to the log.
+
+use super::{Blocks, Hold, RangeGuard, StoreVolume, total_len};
+use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, crc32c};
+use crate::log::{Payload, Write};
+use crate::number::{len_of, narrow, wide};
+use block::{Comparison, Result};
+use bytes::Bytes;
+
+impl StoreVolume {
+    pub(super) async fn write_bytes(&self, offset: u64, data: Vec<Bytes>, durable: bool) -> Result<()> {
+        let len = total_len(&data);
+        if len == 0 {
+            return self.check(offset, len).map(|_| ());
+        }
+        let blocks = self.blocks(offset, len)?;
+        let hold = if blocks.is_whole() { Hold::Shared } else { Hold::Alone };
+        let guard = self.shared.ranges.hold(blocks.first, blocks.count, hold).await;
+        self.check(offset, len)?;
+        self.write_held(blocks, data, durable, guard).await
+    }
+
+    /// Writes a range that is held: alone, if its ends are parts of blocks.
+    async fn write_held(
+        &self,
+        blocks: Blocks,
+        data: Vec<Bytes>,
+        durable: bool,
+        guard: RangeGuard,
+    ) -> Result<()> {
+        let chunks = self.whole_blocks(&blocks, data).await?;
+        let pieces = pieces_of(blocks.first, chunks, &self.engine.zeros);
+        let write = Write { layer: self.shared.top(), pieces, durable, guard: Some(guard) };
+        self.engine.write(write).await
+    }
+
+    /// Chunks of whole blocks; where the range has parts of blocks, what is there now fills them up.
+    async fn whole_blocks(&self, blocks: &Blocks, data: Vec<Bytes>) -> Result<Vec<Bytes>> {
+        if blocks.is_whole() && data.iter().all(|chunk| chunk.len() % BLOCK_SIZE == 0) {
+            return Ok(data);
+        }
+        let mut buffer = self.engine.options.buffers.take(len_of(blocks.count * BLOCK_BYTES));
+        let last = BlockAddress(blocks.first.0 + blocks.count - 1);
+        let end = buffer.len() - BLOCK_SIZE;
+        if blocks.head > 0 || (blocks.tail > 0 && blocks.count == 1) {
+            copy_chunks(&mut buffer[..BLOCK_SIZE], &self.read_blocks(blocks.first, 1).await?);
+        }
+        if blocks.tail > 0 && blocks.count > 1 {
+            copy_chunks(&mut buffer[end..], &self.read_blocks(last, 1).await?);
+        }
+        let head = len_of(blocks.head);
+        copy_chunks(&mut buffer[head..], &data);
+        Ok(vec![buffer.freeze()])
+    }
+
+    pub(super) async fn compare_then_write(
+        &self,
+        offset: u64,
+        expected: Vec<Bytes>,
+        data: Vec<Bytes>,
+        durable: bool,
+    ) -> Result<Comparison> {
+        let len = total_len(&expected);
+        if len != total_len(&data) {
+            let message = "what is compared and what is written differ in length";
+            return Err(self.shared.error(block::ErrorKind::Invalid, message));
+        }
+        if len == 0 {
+            return self.check(offset, len).map(|_| Comparison::Equal);
+        }
+        let blocks = self.blocks(offset, len)?;
+        let guard = self.shared.ranges.hold(blocks.first, blocks.count, Hold::Alone).await;
+        let found = self.read_bytes(offset, len).await?;
+        if let Some(at) = first_difference(&found, &expected) {
+            return Ok(Comparison::DiffersAt(at));
+        }
+        self.write_held(blocks, data, durable, guard).await?;
+        Ok(Comparison::Equal)
+    }
+}
+
+/// Checksums whole blocks and sorts out those of zeros.
+fn pieces_of(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8]) -> Vec<(BlockAddress, Payload)> {
+    let mut pieces: Vec<(BlockAddress, Payload)> = Vec::with_capacity(1);
+    let mut address = first.0;
+    for chunk in chunks {
+        let mut start = 0;
+        while start < chunk.len() {
+            let is_zero = |at: usize| chunk[at..at + BLOCK_SIZE] == zeros[..BLOCK_SIZE];
+            let zero = is_zero(start);
+            let mut end = start + BLOCK_SIZE;
+            while end < chunk.len() && is_zero(end) == zero {
+                end += BLOCK_SIZE;
+            }
+            let count = wide((end - start) / BLOCK_SIZE);
+            let run = chunk.slice(start..end);
+            add_run(&mut pieces, BlockAddress(address), if zero { None } else { Some(run) }, count);
+            address += count;
+            start = end;
+        }
+    }
+    pieces
+}
+
+/// Adds `count` blocks to the last piece if that is of the same kind, else as a new one. No data means zeros.
+fn add_run(pieces: &mut Vec<(BlockAddress, Payload)>, at: BlockAddress, data: Option<Bytes>, count: u64) {
+    match (pieces.last_mut(), data) {
+        (Some((_, Payload::Zeros(before))), None) => *before += narrow(count),
+        (_, None) => pieces.push((at, Payload::Zeros(narrow(count)))),
+        (Some((_, Payload::Data { chunks, checksums })), Some(data)) => {
+            checksums.extend(data.chunks_exact(BLOCK_SIZE).map(crc32c));
+            chunks.push(data);
+        }
+        (_, Some(data)) => {
+            let checksums = data.chunks_exact(BLOCK_SIZE).map(crc32c).collect();
+            pieces.push((at, Payload::Data { chunks: vec![data], checksums }));
+        }
+    }
+}
+
+/// Copies chunks one after the other to the start of `target`.
+fn copy_chunks(target: &mut [u8], chunks: &[Bytes]) {
+    let mut at = 0;
+    for chunk in chunks {
+        target[at..at + chunk.len()].copy_from_slice(chunk);
+        at += chunk.len();
+    }
+}
+
+/// The first byte in which two lists of chunks of the same total length differ.
+fn first_difference(left: &[Bytes], right: &[Bytes]) -> Option<u64> {
+    let bytes = |chunks: &[Bytes]| chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect::<Vec<_>>();
+    let (left, right) = (bytes(left), bytes(right));
+    if left == right {
+        return None;
+    }
+    left.iter().zip(&right).position(|(a, b)| a != b).map(wide)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_and_data_become_pieces_of_their_own() {
+        let zeros = vec![0; BLOCK_SIZE];
+        let mut data = vec![0; 6 * BLOCK_SIZE];
+        data[2 * BLOCK_SIZE] = 1;
+        data[3 * BLOCK_SIZE + 9] = 1;
+        let bytes = Bytes::from(data);
+        let chunks = vec![bytes.slice(..3 * BLOCK_SIZE), bytes.slice(3 * BLOCK_SIZE..)];
+        let pieces = pieces_of(BlockAddress(7), chunks, &zeros);
+        let shape: Vec<_> = pieces.iter().map(|(at, p)| (at.0, p.count(), p.data_blocks())).collect();
+        assert_eq!(shape, [(7, 2, 0), (9, 2, 2), (11, 2, 0)]);
+    }
+
+    #[test]
+    fn differences_are_found_across_chunks() {
+        let chunks =
+            |parts: &[&'static [u8]]| parts.iter().map(|p| Bytes::from_static(p)).collect::<Vec<_>>();
+        assert_eq!(first_difference(&chunks(&[b"ab", b"cd"]), &chunks(&[b"a", b"bcd"])), None);
+        assert_eq!(first_difference(&chunks(&[b"ab", b"cd"]), &chunks(&[b"a", b"bce"])), Some(3));
+    }
+}

@@ -1,0 +1,173 @@
+//! A small executor with its own time, for tests and benchmarks: tasks run in the order in which they are woken,
+//! and time passes only when nothing can run.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use block::{BoxFuture, BufferPool, Disk, MemoryDisk, Runtime, Task};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+use store::{Pool, PoolOptions, VolumeSpec};
+
+type Ready = Arc<Mutex<VecDeque<Arc<Cell>>>>;
+
+struct Cell {
+    task: Mutex<Option<Task>>,
+    queued: AtomicBool,
+    ready: Ready,
+}
+
+impl Wake for Cell {
+    fn wake(self: Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            let ready = Arc::clone(&self.ready);
+            ready.lock().push_back(self);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Clock {
+    now: Duration,
+    timers: BTreeMap<(Duration, u64), Waker>,
+    next: u64,
+}
+
+/// The executor.
+#[derive(Default)]
+pub struct Local {
+    ready: Ready,
+    clock: Arc<Mutex<Clock>>,
+    ids: AtomicU64,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Local {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Runs `future` and all tasks until it is ready.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let woken = Arc::new(Flag(AtomicBool::new(true)));
+        let waker = Waker::from(Arc::clone(&woken));
+        loop {
+            if woken.0.swap(false, Ordering::AcqRel) {
+                if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return value;
+                }
+            }
+            let next = self.ready.lock().pop_front();
+            match next {
+                Some(cell) => run(cell),
+                None if woken.0.load(Ordering::Acquire) => {}
+                None => assert!(self.pass_time(), "deadlock: nothing can run and nobody waits for time"),
+            }
+        }
+    }
+
+    fn pass_time(&self) -> bool {
+        let mut clock = self.clock.lock();
+        let Some(((at, _), waker)) = clock.timers.pop_first() else { return false };
+        clock.now = clock.now.max(at);
+        drop(clock);
+        waker.wake();
+        true
+    }
+}
+
+fn run(cell: Arc<Cell>) {
+    cell.queued.store(false, Ordering::Release);
+    let Some(mut task) = cell.task.lock().take() else { return };
+    let waker = Waker::from(Arc::clone(&cell));
+    if task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+        *cell.task.lock() = Some(task);
+    }
+}
+
+impl Runtime for Local {
+    fn now(&self) -> Duration {
+        self.clock.lock().now
+    }
+
+    fn unix_time_ms(&self) -> u64 {
+        1_790_000_000_000
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let clock = Arc::clone(&self.clock);
+        let until = self.now() + duration;
+        Box::pin(poll_fn(move |context| {
+            let mut clock = clock.lock();
+            if clock.now >= until {
+                return Poll::Ready(());
+            }
+            let id = clock.next;
+            clock.next += 1;
+            clock.timers.insert((until, id), context.waker().clone());
+            Poll::Pending
+        }))
+    }
+
+    fn spawn(&self, task: Task) {
+        let cell = Cell {
+            task: Mutex::new(Some(task)),
+            queued: AtomicBool::new(false),
+            ready: Arc::clone(&self.ready),
+        };
+        Arc::new(cell).wake();
+    }
+
+    fn run_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) -> BoxFuture<'static, ()> {
+        work();
+        Box::pin(std::future::ready(()))
+    }
+
+    fn random_id(&self) -> [u8; 16] {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        u128::from(id).to_be_bytes()
+    }
+}
+
+/// A disk in memory.
+pub fn disk(size_bytes: u64) -> Arc<dyn Disk> {
+    Arc::new(MemoryDisk::new("ram", size_bytes, BufferPool::default()))
+}
+
+/// Options for a small pool.
+pub fn small(slab_bytes: u64) -> PoolOptions {
+    PoolOptions { slab_bytes: Some(slab_bytes), ..PoolOptions::default() }
+}
+
+/// A new pool and its executor.
+pub fn new_pool(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
+    let local = Local::new();
+    let created = Pool::create(vec![Arc::clone(disk)], "test", options, local.clone());
+    let pool = local.block_on(created).expect("create");
+    (local, pool)
+}
+
+/// The pool on `disk`, opened with a new executor, as after a crash of the process if it was not closed.
+pub fn reopen(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
+    let local = Local::new();
+    let pool = local.block_on(Pool::open(vec![Arc::clone(disk)], options, local.clone())).expect("open");
+    (local, pool)
+}
+
+/// A thin volume.
+pub fn thin(id: u8, size_bytes: u64) -> VolumeSpec {
+    VolumeSpec { id: [id; 16], size_bytes, thick: false, buffered: false }
+}
