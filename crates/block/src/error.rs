@@ -80,6 +80,9 @@ mod tests {
     fn messages_say_what_happened_to_what_and_where() {
         let error = BlockError::new(ErrorKind::Corrupt, "vol1", "the checksum is wrong");
         assert_eq!(error.to_string(), "vol1: the checksum is wrong");
-        assert_eq!(error.at(8192).to_string(), "vol1: the checksum is wrong (at byte 8192)");
+        assert_eq!((error.kind, error.offset), (ErrorKind::Corrupt, None));
+        let error = error.at(8192);
+        assert_eq!(error.offset, Some(8192));
+        assert_eq!(error.to_string(), "vol1: the checksum is wrong (at byte 8192)");
     }
 }
