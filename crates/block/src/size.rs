@@ -106,6 +106,13 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_the_text_and_shows_the_right_form() {
+        let error = parse_size("ten").unwrap_err();
+        assert_eq!(error.object, "ten");
+        assert!(error.message.contains("10G"), "{error}");
+    }
+
+    #[test]
     fn printed_sizes_read_back_as_the_same_number() {
         for bytes in [0, 1, 1000, 1024, 1536, 3 << 20, 10 << 30, 64 << 40, u64::MAX] {
             assert_eq!(parse_size(&format_size(bytes)).unwrap(), bytes);
