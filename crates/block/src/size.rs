@@ -110,6 +110,7 @@ mod tests {
         let error = parse_size("ten").unwrap_err();
         assert_eq!(error.object, "ten");
         assert!(error.message.contains("10G"), "{error}");
+        assert_eq!(error.kind, ErrorKind::Invalid);
     }
 
     #[test]
