@@ -6,11 +6,9 @@ use clap::Command;
 use serde_json::json;
 
 pub(crate) fn run(mut command: Command, topic: &[String], out: Output) -> Result<(), Problem> {
-    if let [topic] = topic {
-        if topic == "errors" {
-            print_errors(out);
-            return Ok(());
-        }
+    if topic == ["errors"] {
+        print_errors(out);
+        return Ok(());
     }
     command.build();
     let mut found = &mut command;

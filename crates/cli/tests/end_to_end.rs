@@ -1,5 +1,8 @@
 //! The program with everything real behind it: disks in files, sockets, our own initiator.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "the program runs in real time")]
+
 use serde_json::Value;
 use std::io::Read;
 use std::net::TcpListener;

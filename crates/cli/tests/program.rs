@@ -1,5 +1,7 @@
 //! The program from outside: what it prints, where, and with which exit status.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::process::{Command, Output};
 
 fn palisade(arguments: &[&str]) -> Output {

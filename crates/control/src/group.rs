@@ -60,7 +60,7 @@ impl Group {
         for record in contents.pools {
             let reason =
                 Error::new(ErrorKind::Offline, format!("pool {}", record.name), "it is not open yet");
-            state.pools.insert(record.id, PoolEntry { record, engine: Err(reason) });
+            state.pools.insert(record.id, PoolEntry { record, engine: Err(reason), opening: false });
         }
         let group = Arc::new(Self {
             state: RwLock::new(state),

@@ -9,6 +9,7 @@ use crate::{
 use block::Media;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Kind under which pools keep volumes' records.
 pub(crate) const VOLUME_FACT: &str = "volume";
@@ -26,12 +27,19 @@ pub struct NewPool {
     pub disks: Vec<String>,
 }
 
+/// How long is waited for pools to open before what has opened is served.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(20);
+
 /// A disk's place without a size behind it: what two descriptions of one disk share.
 fn place(disk: &str) -> &str {
     match disk.rsplit_once(':') {
         Some((path, size)) if block::parse_size(size).is_ok() => path,
         _ => disk,
     }
+}
+
+fn forgotten() -> Error {
+    Error::new(ErrorKind::NotFound, "pool", "it was deleted while it was opened")
 }
 
 impl Group {
@@ -74,7 +82,7 @@ impl Group {
         }
         tracing::info!(pool = %record.name, disks = ?record.disks, "pool created");
         let id = record.id;
-        self.state.write().pools.insert(id, PoolEntry { record, engine: Ok(engine) });
+        self.state.write().pools.insert(id, PoolEntry { record, engine: Ok(engine), opening: false });
         Ok((Outcome::Created, self.pool(&id.to_string())?))
     }
 
@@ -128,44 +136,67 @@ impl Group {
         Ok((Outcome::Deleted, view))
     }
 
-    /// Tries to open each pool that is offline. The program calls it every few seconds.
-    pub async fn open_offline_pools(&self) {
-        let _change = self.changes.lock().await;
-        let offline: Vec<PoolRecord> = {
-            let state = self.state.read();
-            let closed = state.pools.values().filter(|entry| entry.engine.is_err());
-            closed.map(|entry| entry.record.clone()).collect()
-        };
-        for record in offline {
-            let opened = self.open_pool(&record).await;
-            let mut state = self.state.write();
-            let Some(entry) = state.pools.get_mut(&record.id) else { continue };
-            match opened {
-                Ok(engine) => {
-                    tracing::info!(pool = %record.name, "pool open");
-                    entry.engine = Ok(engine);
-                }
-                Err(error) => {
-                    let known = entry.engine.as_ref().is_err_and(|former| *former == error);
-                    if !known {
-                        tracing::error!(pool = %record.name, %error, "pool offline; the others go on");
-                    }
-                    entry.engine = Err(error);
-                }
-            }
+    /// Tries to open each pool that is offline, all at the same time, and waits a while for them: a disk that hangs
+    /// keeps its own pool only, which opens whenever the disk answers. The program calls it every few seconds.
+    pub async fn open_offline_pools(self: &Arc<Self>) {
+        let (working, mut all_done) = tokio::sync::mpsc::channel::<()>(1);
+        for record in self.begin_opening() {
+            let (group, working) = (Arc::clone(self), working.clone());
+            self.runtime.spawn(Box::pin(async move {
+                group.open_pool(record).await;
+                drop(working);
+            }));
+        }
+        drop(working);
+        tokio::select! {
+            _ = all_done.recv() => {}
+            () = self.runtime.sleep(OPEN_TIME_MAX) => tracing::warn!("a pool is slow to open; going on without it"),
         }
     }
 
-    /// Opens a pool and serves its volumes.
-    async fn open_pool(&self, record: &PoolRecord) -> Result<Arc<dyn PoolEngine>> {
-        let engine = self.engine.open_pool(record.id, record.disks.clone()).await?;
-        match self.serve_volumes(record, &engine).await {
-            Ok(()) => Ok(engine),
-            Err(error) => {
-                engine.close().await?;
-                Err(error)
-            }
+    /// The pools to be opened that nobody is opening yet.
+    fn begin_opening(&self) -> Vec<PoolRecord> {
+        let mut state = self.state.write();
+        let closed = state.pools.values_mut().filter(|entry| entry.engine.is_err() && !entry.opening);
+        closed
+            .map(|entry| {
+                entry.opening = true;
+                entry.record.clone()
+            })
+            .collect()
+    }
+
+    /// Opens a pool and serves its volumes. Other changes go on while its disks are read.
+    async fn open_pool(&self, record: PoolRecord) {
+        let opened = self.engine.open_pool(record.id, record.disks.clone()).await;
+        let _change = self.changes.lock().await;
+        let served = match opened {
+            Ok(engine) => self.serve_or_close(&record, engine).await,
+            Err(error) => Err(error),
+        };
+        let mut state = self.state.write();
+        let Some(entry) = state.pools.get_mut(&record.id) else { return };
+        entry.opening = false;
+        match &served {
+            Ok(_) => tracing::info!(pool = %record.name, "pool open"),
+            Err(error) if entry.engine.as_ref().is_err_and(|former| former == error) => {}
+            Err(error) => tracing::error!(pool = %record.name, %error, "pool offline; the others go on"),
         }
+        entry.engine = served;
+    }
+
+    async fn serve_or_close(
+        &self,
+        record: &PoolRecord,
+        engine: Arc<dyn PoolEngine>,
+    ) -> Result<Arc<dyn PoolEngine>> {
+        let known = self.state.read().pools.contains_key(&record.id);
+        let served = if known { self.serve_volumes(record, &engine).await } else { Err(forgotten()) };
+        let Err(error) = served else { return Ok(engine) };
+        if let Err(closing) = engine.close().await {
+            tracing::error!(pool = %record.name, error = %closing, "pool not closed cleanly");
+        }
+        Err(error)
     }
 
     async fn serve_volumes(&self, pool: &PoolRecord, engine: &Arc<dyn PoolEngine>) -> Result<()> {

@@ -12,6 +12,8 @@ pub(crate) struct PoolEntry {
     pub(crate) record: PoolRecord,
     /// The open pool, or why it is not open.
     pub(crate) engine: Result<Arc<dyn PoolEngine>>,
+    /// Somebody is opening it.
+    pub(crate) opening: bool,
 }
 
 /// A volume, served or not.

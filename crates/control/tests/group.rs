@@ -1,5 +1,7 @@
 //! The group over a simulated engine: changes, what outlives a restart, and what an interruption leaves.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use control::simulated::{SimEngine, SimFrontend, SimRuntime, thin_volume};
 use control::{
     ErrorKind, Force, Group, GroupConfig, LoginAttempt, NewHost, NewPool, NewVolume, Outcome, Refusal,
@@ -44,7 +46,7 @@ impl Fixture {
         self.group = Some(Group::open(config).await.unwrap());
     }
 
-    fn group(&self) -> &Group {
+    fn group(&self) -> &Arc<Group> {
         self.group.as_ref().unwrap()
     }
 
@@ -304,6 +306,26 @@ async fn a_pool_that_does_not_open_is_offline_and_comes_back() {
     group.open_offline_pools().await;
     assert_eq!(group.pool("tank").unwrap().offline, None);
     assert_eq!(login().map(|access| access.volume), Ok(record.id));
+}
+
+/// Promise 8: a stuck disk stalls nothing but itself.
+#[tokio::test(start_paused = true)]
+async fn a_pool_whose_disk_hangs_keeps_neither_the_start_nor_other_changes() {
+    let mut fixture = Fixture::new().await;
+    fixture.pool("tank", "/d/one:10G").await;
+    fixture.volume("mail").await;
+    let engine = fixture.engine.clone();
+    let stuck = engine.gate.lock().await;
+    fixture.restart().await;
+    let group = fixture.group();
+    assert!(group.pool("tank").unwrap().offline.is_some(), "the group is open without it");
+    fixture.pool("second", "/d/two").await;
+    group.open_offline_pools().await;
+    drop(stuck);
+    while group.pool("tank").unwrap().offline.is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(group.volume("mail").unwrap().offline, None);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ impl SystemPool {
 }
 
 fn store_id(id: VolumeId) -> store::VolumeId {
-    store::VolumeId::from(id.bytes())
+    id.bytes()
 }
 
 fn store_fact(fact: FactChange) -> Fact {
@@ -103,7 +103,7 @@ impl PoolEngine for SystemPool {
 
     fn volumes(&self) -> Vec<VolumeId> {
         let volumes = self.pool.volumes().into_iter().filter(|volume| !volume.snapshot);
-        volumes.map(|volume| VolumeId::from_bytes(volume.id.into())).collect()
+        volumes.map(|volume| VolumeId::from_bytes(volume.id)).collect()
     }
 
     fn facts(&self, kind: &'static str) -> BoxFuture<'_, Result<Vec<NamedFact>>> {

@@ -1,5 +1,7 @@
 //! The REST API through its socket and the typed client, over a simulated engine.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use api::{
     CacheMode, Client, CreateHost, CreatePool, CreateVolume, ErrorClass, ExtendPool, GrantRequest, Outcome,
     PoolState, Provisioning, UpdateVolume, VolumeState,

@@ -1,27 +1,29 @@
 //! An engine, targets and surroundings that are simulated in memory, beside the real ones: for tests of everything
 //! above them.
 
+mod surroundings;
+mod volume;
+
+pub use surroundings::{SimFrontend, SimRuntime};
+
 use crate::{
-    Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, Frontend, NamedFact, PoolEngine, PoolId,
-    PoolUsage, Result, SessionFacts, VolumeId, VolumeRecord, VolumeSpec,
+    Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage, Result,
+    VolumeId, VolumeSpec,
 };
-use block::{
-    BlockError, BoxFuture, ByteRange, Comparison, Durability, Extent, Media, Provisioning, Runtime, Task,
-    Volume,
-};
-use bytes::Bytes;
+use block::{BoxFuture, Media, Volume};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use volume::SimVolume;
 
 /// Pools in memory. They outlive a [`crate::Group`] over them, so that tests can restart it.
 #[derive(Default)]
 pub struct SimEngine {
     pools: Mutex<BTreeMap<PoolId, Arc<SimPool>>>,
     broken: Mutex<Option<Error>>,
+    /// Held by a test, it holds up the opening of pools.
+    pub gate: tokio::sync::Mutex<()>,
 }
 
 impl SimEngine {
@@ -37,7 +39,7 @@ impl SimEngine {
 }
 
 /// Spreads small numbers over all bits, so that parts of identities differ, too.
-const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+pub(crate) const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// Splits `PATH:SIZE`; a disk without a size has 1 GiB.
 fn sized(disk: &str) -> (String, u64) {
@@ -79,7 +81,10 @@ impl Engine for SimEngine {
             Some(error) => Err(error),
             None => self.pool(id).map(|pool| pool as Arc<dyn PoolEngine>).ok_or_else(missing),
         };
-        Box::pin(ready(opened))
+        Box::pin(async move {
+            let _open = self.gate.lock().await;
+            opened
+        })
     }
 }
 
@@ -232,7 +237,7 @@ impl PoolEngine for SimPool {
             }
             if let Some((spec, volume)) = inner.volumes.get_mut(&id) {
                 spec.size_bytes = size_bytes;
-                volume.size_bytes.store(size_bytes, Ordering::Release);
+                volume.grow(size_bytes);
             }
             inner.keep(fact);
             Ok(())
@@ -271,208 +276,6 @@ impl PoolEngine for SimPool {
             inner.disks.clear();
             Ok(())
         })
-    }
-}
-
-const BLOCK: u64 = 4096;
-
-/// A volume in memory.
-struct SimVolume {
-    size_bytes: AtomicU64,
-    blocks: Mutex<BTreeMap<u64, [u8; 4096]>>,
-}
-
-impl SimVolume {
-    fn new(size_bytes: u64) -> Self {
-        Self { size_bytes: AtomicU64::new(size_bytes), blocks: Mutex::new(BTreeMap::new()) }
-    }
-
-    fn used_bytes(&self) -> u64 {
-        BLOCK.saturating_mul(u64::try_from(self.blocks.lock().len()).unwrap_or(u64::MAX))
-    }
-
-    fn check(&self, offset: u64, len: u64) -> block::Result<()> {
-        match offset.checked_add(len) {
-            Some(end) if end <= self.size_bytes() => Ok(()),
-            _ => Err(BlockError::new(block::ErrorKind::Invalid, "volume", "past the end").at(offset)),
-        }
-    }
-
-    fn byte(blocks: &BTreeMap<u64, [u8; 4096]>, position: u64) -> u8 {
-        let within = usize::try_from(position % BLOCK).unwrap_or(0);
-        blocks.get(&(position / BLOCK)).map_or(0, |block| block[within])
-    }
-
-    fn put(blocks: &mut BTreeMap<u64, [u8; 4096]>, offset: u64, data: &[Bytes]) {
-        for (position, byte) in (offset..).zip(data.iter().flatten()) {
-            let within = usize::try_from(position % BLOCK).unwrap_or(0);
-            blocks.entry(position / BLOCK).or_insert([0; 4096])[within] = *byte;
-        }
-    }
-}
-
-fn len_of(data: &[Bytes]) -> u64 {
-    data.iter().map(|chunk| u64::try_from(chunk.len()).unwrap_or(u64::MAX)).sum()
-}
-
-impl Volume for SimVolume {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Ordering::Acquire)
-    }
-
-    fn granularity_bytes(&self) -> u32 {
-        4096
-    }
-
-    fn read(&self, offset: u64, len: u64) -> BoxFuture<'_, block::Result<Vec<Bytes>>> {
-        let read = || {
-            self.check(offset, len)?;
-            let blocks = self.blocks.lock();
-            Ok(vec![(offset..offset + len).map(|position| Self::byte(&blocks, position)).collect()])
-        };
-        Box::pin(ready(read()))
-    }
-
-    fn write(
-        &self,
-        offset: u64,
-        data: Vec<Bytes>,
-        _durability: Durability,
-    ) -> BoxFuture<'_, block::Result<()>> {
-        let done = self.check(offset, len_of(&data));
-        Box::pin(ready(done.map(|()| Self::put(&mut self.blocks.lock(), offset, &data))))
-    }
-
-    fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, block::Result<()>> {
-        let run = || {
-            for range in ranges {
-                self.check(range.offset, range.len)?;
-                let zeros = Bytes::from(vec![0; usize::try_from(range.len).unwrap_or(0)]);
-                let mut blocks = self.blocks.lock();
-                Self::put(&mut blocks, range.offset, &[zeros]);
-                blocks.retain(|_, block| block.iter().any(|byte| *byte != 0));
-            }
-            Ok(())
-        };
-        Box::pin(ready(run()))
-    }
-
-    fn compare_and_write(
-        &self,
-        offset: u64,
-        expected: Vec<Bytes>,
-        data: Vec<Bytes>,
-        _durability: Durability,
-    ) -> BoxFuture<'_, block::Result<Comparison>> {
-        let run = || {
-            self.check(offset, len_of(&expected))?;
-            let mut blocks = self.blocks.lock();
-            let mut bytes = (0..).zip(expected.iter().flatten());
-            if let Some((at, _)) = bytes.find(|(at, byte)| Self::byte(&blocks, offset + at) != **byte) {
-                return Ok(Comparison::DiffersAt(at));
-            }
-            Self::put(&mut blocks, offset, &data);
-            Ok(Comparison::Equal)
-        };
-        Box::pin(ready(run()))
-    }
-
-    fn flush(&self) -> BoxFuture<'_, block::Result<()>> {
-        Box::pin(ready(Ok(())))
-    }
-
-    fn extents(&self, offset: u64, len: u64, _max: usize) -> BoxFuture<'_, block::Result<Vec<Extent>>> {
-        let whole = Extent { range: ByteRange { offset, len }, provisioning: Provisioning::Mapped };
-        Box::pin(ready(self.check(offset, len).map(|()| vec![whole])))
-    }
-}
-
-/// Targets that remember what they were told; sessions are made by the test.
-#[derive(Default)]
-pub struct SimFrontend {
-    published: Mutex<BTreeSet<VolumeId>>,
-    sizes: Mutex<BTreeMap<VolumeId, u64>>,
-    sessions: Mutex<Vec<SessionFacts>>,
-}
-
-impl SimFrontend {
-    /// As if this session had logged in.
-    pub fn log_in(&self, session: SessionFacts) {
-        self.sessions.lock().push(session);
-    }
-
-    /// The volumes with a target.
-    pub fn published(&self) -> Vec<VolumeId> {
-        self.published.lock().iter().copied().collect()
-    }
-
-    /// The size that hosts were last told, if any.
-    pub fn told_size(&self, id: VolumeId) -> Option<u64> {
-        self.sizes.lock().get(&id).copied()
-    }
-}
-
-impl Frontend for SimFrontend {
-    fn publish(&self, record: &VolumeRecord, _volume: Arc<dyn Volume>) -> Result<()> {
-        self.published.lock().insert(record.id);
-        Ok(())
-    }
-
-    fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
-        self.published.lock().remove(&record.id);
-        self.sessions.lock().retain(|session| session.volume != Some(record.id));
-        Box::pin(ready(()))
-    }
-
-    fn grown(&self, id: VolumeId, size_bytes: u64) {
-        self.sizes.lock().insert(id, size_bytes);
-    }
-
-    fn sessions(&self) -> Vec<SessionFacts> {
-        self.sessions.lock().clone()
-    }
-
-    fn access_changed(&self, record: &VolumeRecord) {
-        let grant_of = |host| record.grants.iter().find(|grant| Some(grant.host) == host);
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|session| session.volume != Some(record.id) || grant_of(session.host).is_some());
-        for session in sessions.iter_mut().filter(|session| session.volume == Some(record.id)) {
-            session.read_only = grant_of(session.host).is_none_or(|grant| grant.read_only);
-        }
-    }
-}
-
-/// Time that stands still, and identities that are counted.
-#[derive(Default)]
-pub struct SimRuntime {
-    identities: AtomicU64,
-}
-
-impl Runtime for SimRuntime {
-    fn now(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn unix_time_ms(&self) -> u64 {
-        1_790_000_000_000
-    }
-
-    fn sleep(&self, _duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::task::yield_now())
-    }
-
-    fn spawn(&self, task: Task) {
-        tokio::spawn(task);
-    }
-
-    fn run_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) -> BoxFuture<'static, ()> {
-        work();
-        Box::pin(ready(()))
-    }
-
-    fn random_id(&self) -> [u8; 16] {
-        let number = u128::from(self.identities.fetch_add(1, Ordering::Relaxed) + 1);
-        number.wrapping_mul(SPREAD).to_be_bytes()
     }
 }
 
