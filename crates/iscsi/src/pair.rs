@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::io::Read;
 
 use bytes::Bytes;
 
@@ -161,7 +162,7 @@ impl CommandSizer for SimpleSizer {
 fn drain(chunks: &mut VecDeque<Bytes>, pipe: &mut VecDeque<u8>) -> bool {
     let any = !chunks.is_empty();
     for chunk in chunks.drain(..) {
-        pipe.extend(chunk);
+        pipe.extend(chunk.iter());
     }
     any
 }
@@ -169,8 +170,10 @@ fn drain(chunks: &mut VecDeque<Bytes>, pipe: &mut VecDeque<u8>) -> bool {
 /// Moves bytes out of the pipe into `space`, at most `limit`; returns how many.
 fn fill(pipe: &mut VecDeque<u8>, space: &mut [u8], limit: usize) -> usize {
     let count = pipe.len().min(space.len()).min(limit);
-    for (place, byte) in space.iter_mut().zip(pipe.drain(..count)) {
-        *place = byte;
+    let mut filled = 0;
+    while let Some(room) = space.get_mut(filled..count).filter(|room| !room.is_empty()) {
+        // Reading from a `VecDeque` cannot fail; it yields one of its two halves at a time.
+        filled += pipe.read(room).unwrap_or_default();
     }
     count
 }
