@@ -1,7 +1,5 @@
 //! What sectors are filled with: each says which write it came from.
 
-use crate::rng::mix;
-
 /// Bytes of one sector.
 pub const SECTOR: usize = 512;
 
@@ -46,30 +44,22 @@ pub fn fill(bytes: &mut [u8], write: WriteId, sector: u32) {
 pub fn content(bytes: &[u8]) -> Content {
     let Some(first) = bytes.first_chunk::<8>() else { return Content::Garbage };
     let first = u64::from_le_bytes(*first);
+    // No early exit in these loops: they take whole vectors at a time.
+    let words = || bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
     if first == 0 {
-        return if bytes.iter().all(|&byte| byte == 0) { Content::Zeros } else { Content::Garbage };
+        let bits = words().fold(0, |bits, word| bits | word);
+        return if bits == 0 { Content::Zeros } else { Content::Garbage };
     }
     let stamp = first ^ MARK;
     if stamp >> 56 != 0 {
         return Content::Garbage;
     }
-    let rest = bytes.chunks_exact(8).enumerate().skip(1);
-    let whole = rest.into_iter().all(|(index, chunk)| chunk == word(stamp, index).to_le_bytes());
-    if !whole {
+    let wrong = words().enumerate().skip(1).fold(0, |wrong, (index, found)| wrong | (found ^ word(stamp, index)));
+    if wrong != 0 {
         return Content::Garbage;
     }
     let write = WriteId(u32::try_from(stamp >> 24).unwrap_or(u32::MAX));
     Content::Stamp { write, sector: (stamp & 0xFF_FFFF) as u32 }
-}
-
-/// A hash of names and numbers, for the trace.
-#[must_use]
-pub fn digest(bytes: &[u8]) -> u64 {
-    bytes.chunks(8).fold(0, |digest, chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        mix(digest ^ u64::from_le_bytes(word))
-    })
 }
 
 #[cfg(test)]

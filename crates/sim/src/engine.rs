@@ -244,7 +244,7 @@ impl EnginePool for StorePool {
     }
 
     fn gauges(&self) -> Gauges {
-        let Some(status) = self.0.status() else { return Gauges::default() };
+        let status = self.0.status();
         Gauges {
             checkpoints: status.checkpoints,
             replayed: status.replayed_batches,

@@ -58,7 +58,6 @@ struct LifeState {
     running: BTreeMap<u64, Running>,
     forks: Vec<Fork>,
     serial: u64,
-    ended: u64,
 }
 
 impl World {
@@ -109,6 +108,11 @@ impl Life {
         let start = self.world.model.lock().tick();
         let mut state = self.state.lock();
         state.serial += 1;
+        if state.serial % 64 == 0 {
+            // What ended is checked after it left the list: so nothing is forgotten when an operation ends.
+            let horizon = state.running.values().map(|running| running.start).min();
+            self.world.model.lock().purge(horizon.unwrap_or(start));
+        }
         let serial = state.serial;
         let since = self.world.executor.now();
         let what = what.into();
@@ -122,22 +126,12 @@ impl Life {
         if self.world.is_over() {
             return false;
         }
-        let mut state = self.state.lock();
-        let ended = state.running.remove(&serial);
+        let ended = self.state.lock().running.remove(&serial);
         say(format_args!(
             "{:?} #{serial} ends: {}",
             self.world.executor.now(),
             ended.map_or_else(String::new, |ended| ended.what)
         ));
-        state.ended += 1;
-        let purge = state.ended % 64 == 0;
-        let horizon = state.running.values().map(|running| running.start).min();
-        drop(state);
-        if purge {
-            let mut model = self.world.model.lock();
-            let horizon = horizon.unwrap_or(Time::MAX).min(model.tick());
-            model.purge(horizon);
-        }
         true
     }
 

@@ -62,7 +62,7 @@ impl Plan {
         };
         let mixture = if collects || mixture != Mixture::Full { mixture } else { Mixture::Any };
         let slab_bytes = rng.pick(&[64 << 10, 64 << 10, 128 << 10, 256 << 10]);
-        let slabs = if mixture == Mixture::Full { rng.between(48, 110) } else { rng.between(100, 250) };
+        let slabs = if mixture == Mixture::Full { rng.between(96, 150) } else { rng.between(100, 250) };
         let disk_bytes = if collects { (2 << 20) + slabs * slab_bytes } else { 256 << 20 };
         Self {
             disk_bytes,

@@ -70,6 +70,7 @@ fn run_many(first: u64, count: u64) -> (Counts, Vec<Failed>) {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let keep_going = std::env::var_os("KEEP_GOING").is_some();
+    let narrated = std::env::var_os("PROGRESS").is_some();
     let worker = || {
         let engine: Arc<dyn Engine> = Arc::new(Store::new());
         let (mut counts, mut failures) = (Counts::default(), Vec::new());
@@ -77,6 +78,9 @@ fn run_many(first: u64, count: u64) -> (Counts, Vec<Failed>) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= first + count {
                 break;
+            }
+            if narrated {
+                println!("schedule {seed}");
             }
             match guarded(&engine, seed) {
                 Ok(passed) => counts.merge(&passed.counts),

@@ -91,6 +91,10 @@ pub(super) async fn fork(life: &Arc<Life>, rng: &mut Rng, frozen: bool) {
         if let (Ok(()), Some(listed)) = (&result, listed) {
             model.set_presence(&id, Presence::Certain);
             model.set_buffered(&id, listed.buffered);
+            // Its source may have been growing.
+            let size = model.observe_size(&id, listed.size_bytes);
+            drop(model);
+            life.world.check(size);
         }
     }
     life.end_fork(&id);

@@ -149,7 +149,9 @@ impl VolumeModel {
     /// began later came after it.
     pub(super) fn ack_swap(&mut self, write: WriteId, found_until: Time, now: Time, writes: &Writes) {
         self.edit(write, writes, |cell| {
-            let later = cell.iter().map(|candidate| candidate.write).find(|&other| {
+            // Of what came with a clone it is not known whether it did.
+            let own = cell.iter().filter(|candidate| candidate.limit == Time::MAX);
+            let later = own.map(|candidate| candidate.write).find(|&other| {
                 let of = writes.of(other);
                 other != write && of.state == WriteState::Acked && of.start > found_until
             });

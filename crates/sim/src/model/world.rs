@@ -132,6 +132,14 @@ impl Model {
         }
     }
 
+    /// The engine says that `id` has `size_bytes`.
+    ///
+    /// # Errors
+    /// It cannot have that size.
+    pub fn observe_size(&mut self, id: &VolumeId, size_bytes: u64) -> Result<(), Violation> {
+        self.volumes.get_mut(id).map_or(Ok(()), |volume| volume.observe_size(size_bytes))
+    }
+
     /// Sets whether `id` exists.
     pub fn set_presence(&mut self, id: &VolumeId, presence: Presence) {
         self.get(id).presence = presence;
