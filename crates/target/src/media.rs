@@ -125,8 +125,7 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
             }
         }
         MediaCommand::Unmap { ranges } => {
-            let range = |range: ByteRange| block::ByteRange { offset: range.offset, len: range.len };
-            volume.unmap(ranges.into_iter().map(range).collect()).await?;
+            volume.unmap(merged(ranges)).await?;
         }
         MediaCommand::CompareAndWrite { offset, compare, write, durability } => {
             let compared = volume.compare_and_write(offset, compare, write, lasting(durability)).await?;
@@ -145,6 +144,22 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
         MediaCommand::Prefetch { .. } => {}
     }
     Ok(MediaOutcome::Done)
+}
+
+/// The ranges in order, those that touch or overlap as one: hosts split what they trim, and the volume zeroes every
+/// part of a block by itself.
+fn merged(mut ranges: Vec<ByteRange>) -> Vec<block::ByteRange> {
+    ranges.sort_unstable_by_key(|range| range.offset);
+    let mut merged: Vec<block::ByteRange> = Vec::with_capacity(ranges.len());
+    for ByteRange { offset, len } in ranges {
+        match merged.last_mut() {
+            Some(last) if last.offset + last.len >= offset => {
+                last.len = last.len.max(offset + len - last.offset);
+            }
+            _ => merged.push(block::ByteRange { offset, len }),
+        }
+    }
+    merged
 }
 
 fn lasting(durability: Durability) -> block::Durability {
@@ -311,6 +326,19 @@ mod tests {
         let expected = [(100, 10), (110, 10), (120, 5)];
         assert_eq!(all.iter().map(|step| (step.offset, step.len)).collect::<Vec<_>>(), expected);
         assert_eq!(steps(ByteRange { offset: 0, len: 0 }, 10).count(), 0);
+    }
+
+    #[test]
+    fn ranges_that_touch_or_overlap_become_one() {
+        let check = |ranges: &[(u64, u64)], expected: &[(u64, u64)]| {
+            let ranges = ranges.iter().map(|&(offset, len)| ByteRange { offset, len }).collect();
+            let merged: Vec<_> = merged(ranges).iter().map(|range| (range.offset, range.len)).collect();
+            assert_eq!(merged, expected);
+        };
+        check(&[], &[]);
+        check(&[(10, 5), (0, 5)], &[(0, 5), (10, 5)]);
+        check(&[(5, 5), (0, 5), (10, 1)], &[(0, 11)]);
+        check(&[(0, 100), (10, 5), (50, 60)], &[(0, 110)]);
     }
 
     /// Promise 5: running out of space is SPACE ALLOCATION FAILED to the host, and nothing else is.
