@@ -3,7 +3,7 @@
 //! It sleeps while there is nothing to do: an idle pool has no timer.
 
 use crate::engine::Engine;
-use crate::format::Stream;
+use crate::format::{LayerId, Stream};
 use crate::number::wide;
 use crate::options::Health;
 use crate::state::State;
@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Collection rounds in a row without a slab gained after which waiting writes fail.
 const FRUITLESS_MAX: u32 = 8;
 
+/// Time between an error of background work and the next try.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What the loop remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
@@ -23,6 +26,8 @@ pub(crate) struct Background {
     pub(crate) dirty_since: Option<Duration>,
     /// Volumes or layers were deleted, or layers emptied: there may be layers to work on.
     pub(crate) layers_changed: bool,
+    /// The layer that is being worked on, and where to go on.
+    pub(crate) layer_cursor: Option<(LayerId, u64)>,
     /// Rounds of collection that gained nothing.
     pub(crate) fruitless: u32,
     /// The loop has ended.
@@ -49,7 +54,7 @@ impl Engine {
                 Err(error) => {
                     tracing::error!(%error, "background work failed");
                     self.room_made.happen();
-                    self.rest(times).await;
+                    self.runtime.sleep(PAUSE).await;
                 }
             }
         }
@@ -70,13 +75,16 @@ impl Engine {
             self.checkpoint_now().await?;
             return Ok(true);
         }
-        if self.work_on_layers().await? {
+        let free = self.slabs.lock().free();
+        let urgent = self.state().is_stalled(free);
+        if urgent && self.collect().await? {
             return Ok(true);
         }
-        if self.collect().await? {
+        let layers = self.state().background.layers_changed;
+        if layers && self.work_on_layers().await? {
             return Ok(true);
         }
-        Ok(false)
+        Ok(!urgent && self.collect().await?)
     }
 
     /// Waits for work, or for the time of the next checkpoint.
@@ -105,18 +113,24 @@ impl Engine {
         self.progress.happen();
     }
 
-    /// Layer work, checkpoint and collection until nothing is left to do.
+    /// Layer work and checkpoints until nothing is left to do.
     pub(crate) async fn settle(self: &Arc<Self>) -> Result<()> {
+        self.state().background.layers_changed = true;
+        self.work_wanted.happen();
         loop {
-            self.state().background.layers_changed = true;
-            let worked = self.work_on_layers().await?;
-            let before = self.state().counters.checkpoints;
-            self.checkpoint_now().await?;
-            let checkpointed = self.state().counters.checkpoints > before;
-            if !worked && !checkpointed {
-                return Ok(());
+            let times = self.progress.times();
+            {
+                let state = self.state();
+                if let Some(refusal) = state.refusal(&self.name) {
+                    return Err(refusal);
+                }
+                if !state.background.layers_changed && !state.background.busy {
+                    break;
+                }
             }
+            self.progress.after(times).await;
         }
+        self.checkpoint_now().await
     }
 
     /// One round of collection after another counts as fruitless if it ends with no more free slabs.

@@ -1,16 +1,80 @@
 //! Layers that go: emptied because nothing refers to them, or merged into their only child.
+//!
+//! Both only change maps in memory, a leaf at a time; the next checkpoint makes it last. After a crash the work
+//! starts again from what the checkpoint knew. A layer leaves the catalog with the checkpoint that finds it empty.
 
+use crate::catalog::{Changes, LayerRecord};
 use crate::engine::Engine;
-use crate::format::LayerId;
-use crate::state::State;
+use crate::format::node::{Entry, FAN_OUT};
+use crate::format::{LayerId, Location};
+use crate::map::{Find, Next};
+use crate::state::{Needed, State};
 use block::Result;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Leaves that one step changes at most.
+const STEP_LEAVES: u32 = 64;
+
+/// What is to be done with a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing refers to it: its blocks are given up.
+    Empty,
+    /// Only this layer refers to it: its blocks become that one's.
+    MergeInto(LayerId),
+}
 
 impl Engine {
     /// One bounded step of work on layers. True if there was something to do.
     pub(crate) async fn work_on_layers(self: &Arc<Self>) -> Result<bool> {
-        self.state().background.layers_changed = false;
-        Ok(false)
+        let chosen = self.state().choose_layer();
+        let Some((id, fate)) = chosen else {
+            self.state().background.layers_changed = false;
+            return Ok(false);
+        };
+        self.mark(id, fate).await?;
+        let mut from =
+            self.state().background.layer_cursor.take().filter(|(at, _)| *at == id).map_or(0, |at| at.1);
+        for _ in 0..STEP_LEAVES {
+            let step = match fate {
+                Fate::Empty => self.state().empty_leaf(id, from),
+                Fate::MergeInto(child) => self.state().merge_leaf(id, child, from),
+            };
+            match step {
+                Ok(Some(next)) => from = next,
+                Ok(None) => {
+                    // Emptied: the checkpoint drops the layer, and perhaps its parent is next.
+                    self.checkpoint_now().await?;
+                    return Ok(true);
+                }
+                Err(needed) => self.load(needed).await?,
+            }
+        }
+        self.state().background.layer_cursor = Some((id, from));
+        Ok(true)
+    }
+
+    /// Has the catalog say what happens to the layer.
+    async fn mark(&self, id: LayerId, fate: Fate) -> Result<()> {
+        let marked = |record: LayerRecord| match fate {
+            Fate::Empty => LayerRecord { doomed: true, merging: false, frozen: true, ..record },
+            Fate::MergeInto(_) => LayerRecord { merging: true, ..record },
+        };
+        let record = self.state().layers.get(&id).map(|layer| layer.record);
+        if record.is_none_or(|record| marked(record) == record) {
+            return Ok(());
+        }
+        let prepare = |state: &mut State| {
+            let record = marked(state.layers.get(&id).expect("only this task drops layers").record);
+            Ok((Changes { layers: vec![(id, Some(record))], ..Changes::default() }, record))
+        };
+        self.transact(prepare, |state, record| {
+            if let Some(layer) = state.layers.get_mut(&id) {
+                layer.record = record;
+            }
+        })
+        .await
     }
 }
 
@@ -21,12 +85,73 @@ impl State {
         children.map(|(child, _)| *child).collect()
     }
 
-    /// Layers that have been emptied for good: the next checkpoint drops them.
+    /// Layers that have been emptied for good: the checkpoint drops them.
     pub(crate) fn layers_gone(&self) -> Vec<LayerId> {
         let gone = self
             .layers
             .iter()
             .filter(|(_, layer)| (layer.record.doomed || layer.record.merging) && layer.map.is_empty());
         gone.map(|(id, _)| *id).collect()
+    }
+
+    /// The first layer that nothing, or only a child, refers to.
+    fn choose_layer(&self) -> Option<(LayerId, Fate)> {
+        let tops: BTreeSet<_> = self.volumes.values().map(|entry| entry.record.top).collect();
+        self.layers.keys().filter(|id| !tops.contains(id)).find_map(|id| match self.children(*id)[..] {
+            [] => Some((*id, Fate::Empty)),
+            [child] => {
+                let goes = self.layers.get(&child).is_some_and(|c| c.record.doomed || c.record.merging);
+                (!goes && (tops.contains(&child) || !self.children(child).is_empty()))
+                    .then_some((*id, Fate::MergeInto(child)))
+            }
+            _ => None,
+        })
+    }
+
+    /// Gives up the blocks of the first leaf from `from` on. Returns where to go on; none at the end.
+    fn empty_leaf(&mut self, id: LayerId, from: u64) -> std::result::Result<Option<u64>, Needed> {
+        let Some(leaf) = self.loaded_leaf(id, from)? else { return Ok(None) };
+        self.edit_leaf(id, leaf, 0..FAN_OUT, |_, _| Entry::default());
+        Ok(Some(leaf + 1))
+    }
+
+    /// Moves the entries of the first leaf of `id` from `from` on to `child`, where that has none of its own.
+    fn merge_leaf(
+        &mut self,
+        id: LayerId,
+        child: LayerId,
+        from: u64,
+    ) -> std::result::Result<Option<u64>, Needed> {
+        let Some(leaf) = self.loaded_leaf(id, from)? else { return Ok(None) };
+        let Some(map) = self.map(child) else { return Ok(None) };
+        match map.find(leaf) {
+            Find::Load(load) => return Err(Needed { layer: child, load }),
+            Find::Absent => self.create_leaf(child, leaf),
+            Find::Here => {}
+        }
+        let is_last = self.layers.get(&id).is_some_and(|layer| layer.parent.is_none());
+        let Some(entries) = self.map(id).and_then(|map| map.leaf(leaf).cloned()) else { return Ok(None) };
+        // Given up first: in between, under the lock, the blocks belong to nobody, and never to two.
+        self.edit_leaf(id, leaf, 0..FAN_OUT, |_, _| Entry::default());
+        self.edit_leaf(child, leaf, 0..FAN_OUT, |slot, own| {
+            let below = entries[slot];
+            let pointless = is_last && below.location == Location::ZEROS;
+            if own.location == Location::NONE && !pointless { below } else { own }
+        });
+        Ok(Some(leaf + 1))
+    }
+
+    /// The first leaf of a layer from `from` on, brought to memory; none if there are no more.
+    fn loaded_leaf(&mut self, id: LayerId, from: u64) -> std::result::Result<Option<u64>, Needed> {
+        let Some(map) = self.map(id) else { return Ok(None) };
+        let leaf = match map.next_leaf(from) {
+            Next::End => return Ok(None),
+            Next::Load(load) => return Err(Needed { layer: id, load }),
+            Next::Leaf(leaf) => leaf,
+        };
+        match map.find(leaf) {
+            Find::Load(load) => Err(Needed { layer: id, load }),
+            _ => Ok(Some(leaf)),
+        }
     }
 }

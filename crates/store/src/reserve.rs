@@ -19,6 +19,11 @@ impl Engine {
             state.head(Stream::Host).reserving |= begins;
             begins
         };
+        let free = self.slabs.lock().free();
+        let stalled = !begins && self.state().is_stalled(free);
+        if stalled {
+            self.work_wanted.happen();
+        }
         if begins {
             let engine = Arc::clone(self);
             self.runtime.spawn(Box::pin(async move { engine.top_up_now().await }));
@@ -39,7 +44,13 @@ impl Engine {
         self.state().head(Stream::Host).reserving = false;
         match result {
             Ok(0) => self.work_wanted.happen(),
-            Ok(_) => self.kick(),
+            Ok(_) => {
+                let (free, below) = (self.slabs.lock().free(), self.state().budget.collect_below);
+                if free < below {
+                    self.work_wanted.happen();
+                }
+                self.kick();
+            }
             Err(_) => self.fail_waiting(),
         }
     }

@@ -34,12 +34,14 @@ pub(crate) struct Segment {
     pub(crate) pins: u32,
     /// Holds blocks whose checksum is wrong; the collector leaves it alone.
     pub(crate) damaged: bool,
+    /// The collector could not move all of it, once.
+    pub(crate) suspect: bool,
 }
 
 impl Segment {
     pub(crate) fn reserved(stream: Stream, slab: SlabIndex) -> Self {
         let phase = Phase::Reserved;
-        Self { stream, slab, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false }
+        Self { stream, slab, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false, suspect: false }
     }
 
     /// Everything written to it is in the map, and nothing more comes.

@@ -140,9 +140,8 @@ struct Prepared {
 
 impl State {
     fn take_cut(&mut self) -> Option<Cut> {
-        let gone = self.layers_gone();
         let segments = self.segments.take_changed();
-        let idle = self.sums.dirty == 0 && self.log_since_cut == 0 && gone.is_empty();
+        let idle = self.sums.dirty == 0 && self.log_since_cut == 0 && self.layers_gone().is_empty();
         if idle && segments.is_empty() && !self.layers.values().any(|layer| layer.changed) {
             return None;
         }
@@ -169,7 +168,7 @@ impl State {
             relocation: self.relocation_applied,
             segments: cut_segments,
             empty: self.empty_segments(|stream| stream != Stream::Nodes),
-            gone,
+            gone: self.layers_gone(),
         })
     }
 

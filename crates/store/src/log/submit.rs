@@ -115,6 +115,9 @@ impl State {
                 return Ok(Attempt::Load(needed));
             }
         }
+        if self.layers.get(&write.layer).is_none_or(|layer| layer.record.frozen) {
+            return Err(engine.error(ErrorKind::ReadOnly, "a snapshot takes no writes"));
+        }
         let thick = self.layers.get(&write.layer).is_some_and(|layer| layer.reserved > 0);
         if thick {
             needs.blocks = 0;

@@ -1,0 +1,39 @@
+//! Which segments to collect.
+
+use super::Victim;
+use crate::segment::Phase;
+use crate::state::State;
+
+/// Live blocks that a round moves at most (32 MiB), so that checkpoints and layers get their turn.
+const ROUND_BLOCKS: u64 = 8192;
+/// Unless writes wait, segments are collected of which at least this share, in percent, is garbage.
+const GARBAGE_PERCENT: u64 = 15;
+
+impl State {
+    /// The next victims, and whether there are segments that only wait for a checkpoint.
+    pub(super) fn choose(&self, stalled: bool) -> (Vec<Victim>, bool) {
+        let payload = self.budget.slab_payload;
+        let live_max =
+            if stalled { payload - 1 } else { payload - (payload * GARBAGE_PERCENT).div_ceil(100) };
+        let mut victims = Vec::new();
+        let mut empty = false;
+        for (id, segment) in self.segments.iter() {
+            if segment.phase != Phase::Sealed || !segment.is_settled() || segment.damaged {
+                continue;
+            }
+            empty |= segment.live == 0;
+            if u64::from(segment.live) <= live_max {
+                victims.push(Victim { id, stream: segment.stream, live: segment.live });
+            }
+        }
+        victims.sort_by_key(|victim| (victim.live, victim.id));
+        let mut sum = 0;
+        let within = |victim: &Victim| {
+            let first = sum == 0;
+            sum += u64::from(victim.live);
+            first || sum <= ROUND_BLOCKS
+        };
+        let victims = victims.into_iter().take_while(within).collect();
+        (victims, empty)
+    }
+}

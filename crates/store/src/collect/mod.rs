@@ -1,0 +1,157 @@
+//! Garbage collection: the first chooser of the mover.
+//!
+//! A round takes the segments with the fewest live blocks, moves these to segments of the relocation stream (or
+//! has the next checkpoint write them anew, if they are map nodes), and ends with a checkpoint, after which the
+//! segments are free.
+
+mod choose;
+mod relocate;
+
+use crate::engine::Engine;
+use crate::format::{Location, SegmentId, Stream};
+use crate::map::{Find, NodeKey};
+use crate::recover::Scanner;
+use crate::state::{Needed, State};
+use block::Result;
+use relocate::Moving;
+use std::sync::Arc;
+
+/// A segment to be emptied.
+#[derive(Debug, Clone, Copy)]
+struct Victim {
+    id: SegmentId,
+    stream: Stream,
+    live: u32,
+}
+
+impl Engine {
+    /// One bounded round of collection, if free slabs are few. True if there was something to do.
+    pub(crate) async fn collect(self: &Arc<Self>) -> Result<bool> {
+        let free = self.slabs.lock().free();
+        let stalled = {
+            let state = self.state();
+            let stalled = state.is_stalled(free);
+            if free >= state.budget.collect_below && !stalled {
+                return Ok(false);
+            }
+            stalled
+        };
+        let (victims, empty) = self.state().choose(stalled);
+        if victims.is_empty() && !empty {
+            if stalled {
+                self.fail_waiting();
+            }
+            return Ok(false);
+        }
+        if !empty {
+            self.empty_segments(&victims).await?;
+        }
+        self.checkpoint_now().await?;
+        if stalled {
+            self.note_round(free);
+        }
+        Ok(true)
+    }
+
+    /// Moves what lives in `victims`, as far as one round goes.
+    async fn empty_segments(self: &Arc<Self>, victims: &[Victim]) -> Result<()> {
+        let _gate = self.relocation_gate.lock().await;
+        let mut moving = Moving::default();
+        let mut walked = Vec::new();
+        for victim in victims {
+            let whole = match victim.stream {
+                Stream::Nodes => self.renew_nodes(victim).await?,
+                _ => self.gather(victim, &mut moving).await?,
+            };
+            if !whole {
+                break;
+            }
+            walked.push(victim);
+        }
+        self.relocate(moving).await?;
+        let mut state = self.state();
+        for victim in walked.into_iter().filter(|victim| victim.stream != Stream::Nodes) {
+            state.note_rest(victim.id);
+        }
+        Ok(())
+    }
+
+    /// Has the next checkpoint write the nodes anew that live in `victim`. False if that became too many.
+    async fn renew_nodes(&self, victim: &Victim) -> Result<bool> {
+        let Some((mut scanner, _pin)) = self.walk(victim) else { return Ok(true) };
+        while let Some(found) = scanner.next().await? {
+            let mut block = found.data_block;
+            for piece in &found.descriptor.pieces {
+                if let crate::format::batch::PieceKind::Node { level, .. } = piece.kind {
+                    let place = Location::new(victim.id, block);
+                    let key = NodeKey::new(level, piece.address.0);
+                    loop {
+                        let step = self.state().renew(piece.layer, key, place);
+                        match step {
+                            Ok(()) => break,
+                            Err(needed) => self.load(needed).await?,
+                        }
+                    }
+                }
+                block += piece.data_blocks();
+            }
+            let state = self.state();
+            if state.sums.dirty >= state.budget.dirty_nodes {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A walk over the batches of a segment, which is pinned meanwhile.
+    fn walk(&self, victim: &Victim) -> Option<(Scanner<'_>, crate::engine::Pin<'_>)> {
+        let pin = self.pin(victim.id)?;
+        let state = self.state();
+        let segment = state.segments.get(victim.id)?;
+        let (slab, used) = (segment.slab, segment.used);
+        drop(state);
+        Some((Scanner::new(self, victim.id, victim.stream, slab, 0, used), pin))
+    }
+}
+
+impl State {
+    /// Writes wait for a slab and none of the `free` ones is for them.
+    pub(crate) fn is_stalled(&self, free: u64) -> bool {
+        let head = &self.heads[usize::from(Stream::Host.code())];
+        self.host.has_queue() && head.reserved() == 0 && !head.reserving && free <= self.host_floor_now()
+    }
+
+    /// Marks a node dirty if it is stored at `place`.
+    fn renew(
+        &mut self,
+        layer: crate::format::LayerId,
+        key: NodeKey,
+        place: Location,
+    ) -> std::result::Result<(), Needed> {
+        let Some(map) = self.map(layer) else { return Ok(()) };
+        match map.find_node(key) {
+            Find::Absent => Ok(()),
+            Find::Load(load) if load.key == key && load.entry.location != place => Ok(()),
+            Find::Load(load) => Err(Needed { layer, load }),
+            Find::Here => {
+                if map.home(key) == Some(place) {
+                    self.with_layer(layer, |layer, _| layer.map.rewrite(key));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A segment was walked over and what was found was moved. What is left cannot be: at the second time, the
+    /// segment is given up as damaged.
+    fn note_rest(&mut self, id: SegmentId) {
+        let Some(segment) = self.segments.get(id).filter(|segment| segment.live > 0) else { return };
+        let (live, suspect) = (segment.live, segment.suspect);
+        let segment = self.segments.change(id);
+        segment.suspect = true;
+        if suspect {
+            segment.damaged = true;
+            self.degrade(&format!("{live} blocks of segment {id} are damaged; they stay where they are"));
+        }
+    }
+}
