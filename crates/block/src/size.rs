@@ -119,5 +119,7 @@ mod tests {
             assert_eq!(parse_size(&format_size(bytes)).unwrap(), bytes);
         }
         assert_eq!(format_size(10 << 30), "10GiB");
+        assert_eq!(format_size(1536), "1536");
+        assert_eq!(format_size(1536 << 20), "1536MiB");
     }
 }
