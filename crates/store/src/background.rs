@@ -13,8 +13,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Collection rounds in a row without a slab gained after which waiting writes fail.
-const FRUITLESS_MAX: u32 = 8;
+/// Collection rounds in a row without gain after which waiting writes fail.
+const FRUITLESS_MAX: u32 = 3;
 
 /// Time between an error of background work and the next try.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -133,12 +133,12 @@ impl Engine {
         self.checkpoint_now().await
     }
 
-    /// One round of collection after another counts as fruitless if it ends with no more free slabs.
-    pub(crate) fn note_round(self: &Arc<Self>, free_before: u64) {
+    /// A round of collection is fruitless if it gains no slab and leaves as many blocks wasted as before.
+    pub(crate) fn note_round(self: &Arc<Self>, free_before: u64, waste_before: u64) {
         let free = self.slabs.lock().free();
         let fruitless = {
             let mut state = self.state();
-            let gained = free > free_before;
+            let gained = free > free_before || state.waste() < waste_before;
             state.background.fruitless = if gained { 0 } else { state.background.fruitless + 1 };
             state.background.fruitless
         };

@@ -1,6 +1,7 @@
 //! Which segments to collect.
 
 use super::Victim;
+use crate::format::Stream;
 use crate::segment::Phase;
 use crate::state::State;
 
@@ -11,7 +12,7 @@ const GARBAGE_PERCENT: u64 = 15;
 
 impl State {
     /// The next victims, and whether there are segments that only wait for a checkpoint.
-    pub(super) fn choose(&self, stalled: bool) -> (Vec<Victim>, bool) {
+    pub(super) fn choose(&self, stalled: bool, free: u64) -> (Vec<Victim>, bool) {
         let payload = self.budget.slab_payload;
         let live_max =
             if stalled { payload - 1 } else { payload - (payload * GARBAGE_PERCENT).div_ceil(100) };
@@ -27,13 +28,22 @@ impl State {
             }
         }
         victims.sort_by_key(|victim| (victim.live, victim.id));
+        // No more than there is room for: half-emptied segments gain nothing.
+        let head = &self.heads[usize::from(Stream::Relocation.code())];
+        let slabs = free.saturating_sub(self.budget.relocation_floor);
+        let room = head.payload_blocks(&self.segments, payload) + slabs * payload;
         let mut sum = 0;
         let within = |victim: &Victim| {
-            let first = sum == 0;
-            sum += u64::from(victim.live);
-            first || sum <= ROUND_BLOCKS
+            sum += if victim.stream == Stream::Nodes { 0 } else { u64::from(victim.live) };
+            sum <= ROUND_BLOCKS.min(room)
         };
         let victims = victims.into_iter().take_while(within).collect();
         (victims, empty)
+    }
+
+    /// Blocks of full segments that hold nothing.
+    pub(crate) fn waste(&self) -> u64 {
+        let sealed = self.segments.iter().filter(|(_, segment)| segment.phase == Phase::Sealed);
+        sealed.map(|(_, segment)| u64::from(self.segments.slab_blocks() - segment.live)).sum()
     }
 }

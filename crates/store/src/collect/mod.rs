@@ -36,7 +36,10 @@ impl Engine {
             }
             stalled
         };
-        let (victims, empty) = self.state().choose(stalled);
+        let ((victims, empty), waste) = {
+            let state = self.state();
+            (state.choose(stalled, free), state.waste())
+        };
         if victims.is_empty() && !empty {
             if stalled {
                 self.fail_waiting();
@@ -48,7 +51,7 @@ impl Engine {
         }
         self.checkpoint_now().await?;
         if stalled {
-            self.note_round(free);
+            self.note_round(free, waste);
         }
         Ok(true)
     }
@@ -67,8 +70,15 @@ impl Engine {
                 break;
             }
             walked.push(victim);
+            // Victims are emptied whole or not at all; only between them a round can be enough.
+            let state = self.state();
+            if state.sums.dirty + moving.dirties() >= state.budget.dirty_nodes {
+                break;
+            }
         }
-        self.relocate(moving).await?;
+        if !self.relocate(moving).await? {
+            return Ok(());
+        }
         let mut state = self.state();
         for victim in walked.into_iter().filter(|victim| victim.stream != Stream::Nodes) {
             state.note_rest(victim.id);
@@ -76,7 +86,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Has the next checkpoint write the nodes anew that live in `victim`. False if that became too many.
+    /// Has the next checkpoint write the nodes anew that live in `victim`.
     async fn renew_nodes(&self, victim: &Victim) -> Result<bool> {
         let Some((mut scanner, _pin)) = self.walk(victim) else { return Ok(true) };
         while let Some(found) = scanner.next().await? {
@@ -94,10 +104,6 @@ impl Engine {
                     }
                 }
                 block += piece.data_blocks();
-            }
-            let state = self.state();
-            if state.sums.dirty >= state.budget.dirty_nodes {
-                return Ok(false);
             }
         }
         Ok(true)

@@ -44,9 +44,15 @@ struct Written {
     end_block: u32,
 }
 
+impl Moving {
+    /// Nodes that will be dirty when all of it is in the map, roughly.
+    pub(super) fn dirties(&self) -> u64 {
+        wide(self.leaves.len())
+    }
+}
+
 impl Engine {
-    /// Collects what lives in `victim`, writing full batches as it goes. False if the round is full or has no
-    /// more room.
+    /// Collects what lives in `victim`, writing full batches as it goes. False if there is no more room.
     pub(super) async fn gather(&self, victim: &Victim, moving: &mut Moving) -> Result<bool> {
         let Some((mut scanner, _pin)) = self.walk(victim) else { return Ok(true) };
         while let Some(found) = scanner.next().await? {
@@ -55,13 +61,6 @@ impl Engine {
                 if !self.write_moved(moving).await? {
                     return Ok(false);
                 }
-            }
-            let full = {
-                let state = self.state();
-                state.sums.dirty + 2 * wide(moving.leaves.len()) >= state.budget.dirty_nodes
-            };
-            if full {
-                return Ok(false);
             }
         }
         Ok(true)
@@ -91,14 +90,9 @@ impl Engine {
 
     /// Writes one batch of what was gathered. False if there is no room for it.
     async fn write_moved(&self, moving: &mut Moving) -> Result<bool> {
-        if !self.reserve_for(Stream::Relocation, u64::from(BATCH_BLOCKS_MAX) + 8).await? {
-            let state = self.state();
-            let payload = state.budget.slab_payload;
-            let head = &state.heads[usize::from(Stream::Relocation.code())];
-            if head.payload_blocks(&state.segments, payload) == 0 {
-                return Ok(false);
-            }
-        }
+        // If there is not room for all of it, what there is does for a part.
+        let wanted = wide(moving.blocks.len()).min(u64::from(BATCH_BLOCKS_MAX));
+        self.reserve_for(Stream::Relocation, wanted).await?;
         let batch = self.state().relocation_batch(self, moving);
         let Some((written, header, data)) = batch else { return Ok(false) };
         let offset = {
@@ -116,11 +110,12 @@ impl Engine {
         result.map(|()| true)
     }
 
-    /// Writes the rest, makes all of it durable, and takes it into the map.
-    pub(super) async fn relocate(&self, mut moving: Moving) -> Result<()> {
+    /// Writes the rest, makes all of it durable, and takes it into the map. False if there was not room for all.
+    pub(super) async fn relocate(&self, mut moving: Moving) -> Result<bool> {
         while !moving.blocks.is_empty() && self.write_moved(&mut moving).await? {}
+        let all = moving.blocks.is_empty();
         if moving.written.is_empty() {
-            return Ok(());
+            return Ok(all);
         }
         if let Err(error) = self.disk.flush().await {
             let mut state = self.state();
@@ -141,7 +136,7 @@ impl Engine {
             segment.applied = segment.applied.max(written.end_block);
             state.relocation_applied = written.seq.next();
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn take_moves(&self, piece: &Piece, moves: &[Move], segment: SegmentId, block: u32) -> Result<()> {
