@@ -77,6 +77,11 @@ impl Map {
         self.nodes.len()
     }
 
+    /// Inner nodes in memory.
+    pub(crate) fn inner_nodes(&self) -> impl Iterator<Item = NodeKey> {
+        self.nodes.keys().copied().filter(|key| key.level() > 0)
+    }
+
     /// Nodes changed since the last cut.
     pub(crate) fn dirty_count(&self) -> usize {
         self.dirty.len()
@@ -141,7 +146,14 @@ impl Map {
         if self.nodes.contains_key(&load.key) || self.slot(load.key) != load.entry {
             return false;
         }
-        self.nodes.insert(load.key, MapNode::loaded(load.entry.location, node.entries));
+        let loaded = MapNode::loaded(load.entry.location, node.entries);
+        let useless = load.key.level() > 0 && loaded.is_empty();
+        self.nodes.insert(load.key, loaded);
+        if useless {
+            // A checkpoint wrote it for a child that was never written itself, and then came a crash. The next
+            // checkpoint removes it.
+            self.mark_dirty(load.key);
+        }
         true
     }
 

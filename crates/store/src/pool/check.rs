@@ -54,6 +54,8 @@ impl Engine {
         let mut state = self.state();
         let Some(layer) = state.layers.get_mut(&id) else { return Ok(()) };
         let (mapped_said, count_said) = (layer.mapped, layer.map.count());
+        // The walk has loaded all inner nodes, those without a leaf below them too.
+        nodes.extend(layer.map.inner_nodes());
         for key in &nodes {
             if let Some(home) = layer.map.home(*key).filter(|home| home.is_place()) {
                 tally.count(home);
