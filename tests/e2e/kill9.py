@@ -32,7 +32,7 @@ def bench(name, seconds, pattern=None):
     _, sizes, depth, sessions, usual = LOADS[name]
     command = [
         BINARY, "bench", server.url(name), "--rw", pattern or usual, "--bs", sizes, "--depth", depth, "--sessions", sessions,
-        "--seconds", seconds, "--verify", scratch() / f"{name}.ledger", "--initiator", INITIATOR, "--json",
+        "--seconds", seconds, "--verify", scratch() / f"{name}.ledger", "--initiator", INITIATOR, "--wait", "--json",
     ]
     log = open(LOGS / f"bench-{name}.log", "a")
     return subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
