@@ -49,7 +49,7 @@ impl Engine {
         self.tend();
     }
 
-    async fn run(self: Arc<Self>, batch: Batch) {
+    pub(super) async fn run(self: Arc<Self>, batch: Batch) {
         let mut next = Some(batch);
         let mut first = true;
         while let Some(batch) = next.take() {

@@ -60,6 +60,14 @@ impl Engine {
         self.top_up();
     }
 
+    /// Everything queued and not begun fails with `error`.
+    pub(crate) fn fail_all_queued(self: &Arc<Self>, error: &BlockError) {
+        let mut ended = Ended::default();
+        self.state().fail_queue(error, &mut ended, |_| true);
+        ended.tell();
+        self.progress.happen();
+    }
+
     fn flushed(self: &Arc<Self>, until: Seq, result: &Result<()>, for_batches: bool) -> Option<Batch> {
         let mut ended = Ended::default();
         let steps = {

@@ -110,6 +110,8 @@ pub(crate) struct HostLog {
     failed: Option<BlockError>,
     rolling: bool,
     failures: u32,
+    /// A task is about to make a batch of what is queued.
+    gathering: bool,
 }
 
 impl HostLog {
@@ -127,6 +129,7 @@ impl HostLog {
             failed: None,
             rolling: false,
             failures: 0,
+            gathering: false,
         }
     }
 

@@ -22,11 +22,21 @@ pub(crate) struct Write {
 
 /// What became of an attempt to admit a write.
 enum Attempt {
-    Queued(Arc<Request>, Option<Batch>),
+    Queued(Arc<Request>, Start),
     /// This node is needed first.
     Load(Needed),
     /// Too much of the map has changed since the last checkpoint.
     Wait,
+}
+
+/// What has to be started for a write that was queued.
+enum Start {
+    /// A batch to be written beside others.
+    Batch(Batch),
+    /// The task that makes a batch of what is queued by the time it runs.
+    Gathering,
+    /// Nothing: what is under way takes the write along.
+    Nothing,
 }
 
 /// What zeroing a range touches.
@@ -53,14 +63,29 @@ impl Engine {
                     self.work_wanted.happen();
                     self.room_made.after(times).await;
                 }
-                Attempt::Queued(request, batch) => {
-                    match batch {
-                        Some(batch) => self.launch(batch).await,
-                        None => self.stalled(),
+                Attempt::Queued(request, start) => {
+                    match start {
+                        Start::Batch(batch) => self.launch(batch).await,
+                        Start::Gathering => self.runtime.spawn(Box::pin(Arc::clone(self).write_gathered())),
+                        Start::Nothing => self.stalled(),
                     }
                     return request.outcome().await;
                 }
             }
+        }
+    }
+
+    /// Makes a batch of what is queued. As a task of its own it runs when the caller's thread has queued all that
+    /// it has at hand: writes that arrived together share a batch from the first on.
+    async fn write_gathered(self: Arc<Self>) {
+        let batch = {
+            let mut state = self.state();
+            state.host.gathering = false;
+            state.build(&self)
+        };
+        match batch {
+            Some(batch) => self.run(batch).await,
+            None => self.stalled(),
         }
     }
 
@@ -97,6 +122,7 @@ impl State {
         if let Some(refusal) = self.refusal(&engine.name) {
             return Err(refusal);
         }
+        self.evict();
         if self.touched > 0 && self.sums.dirty + self.touched >= 2 * self.budget.dirty_nodes
             || self.sums.dirty >= 2 * self.budget.dirty_nodes
         {
@@ -174,8 +200,14 @@ impl State {
             self.host.queued_blocks += payload.data_blocks();
             self.host.queue.push_back(Item { request: Arc::clone(&request), address, payload });
         }
-        let batch = self.build(engine);
-        Attempt::Queued(request, batch)
+        let start = if !self.host.flights.is_empty() {
+            self.build(engine).map_or(Start::Nothing, Start::Batch)
+        } else if std::mem::replace(&mut self.host.gathering, true) {
+            Start::Nothing
+        } else {
+            Start::Gathering
+        };
+        Attempt::Queued(request, start)
     }
 
     /// What zeroing `count` blocks from `first` on touches: all of it if that is at most `leaves_max` leaves.
