@@ -6,9 +6,12 @@ use crate::log::{Payload, Write};
 use crate::number::len_of;
 use block::{ByteRange, Result};
 use bytes::Bytes;
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
 /// Leaves of the map that one step changes at most, so that others get their turn.
-const STEP_LEAVES: usize = 64;
+const STEP_LEAVES: usize = 32;
+/// Ranges that are given back at the same time: they share batches.
+const RANGES_AT_ONCE: usize = 64;
 /// Blocks that one piece of a batch can speak of, rounded to whole leaves.
 const STEP_BLOCKS: u64 = 1 << 31;
 
@@ -18,20 +21,20 @@ impl StoreVolume {
             self.check(range.offset, range.len)?;
         }
         let durable = !self.shared.buffered;
-        for range in ranges {
-            let end = range.offset + range.len;
-            let first = range.offset.next_multiple_of(BLOCK_BYTES);
-            let last = end - end % BLOCK_BYTES;
-            if first > last {
-                self.zero_part(range.offset, range.len, durable).await?;
-                continue;
-            }
-            self.zero_part(range.offset, first - range.offset, durable).await?;
-            self.unmap_blocks(BlockAddress(first / BLOCK_BYTES), (last - first) / BLOCK_BYTES, durable)
-                .await?;
-            self.zero_part(last, end - last, durable).await?;
+        let unmaps = ranges.into_iter().map(|range| self.unmap_range(range, durable));
+        iter(unmaps).buffer_unordered(RANGES_AT_ONCE).try_collect().await
+    }
+
+    async fn unmap_range(&self, range: ByteRange, durable: bool) -> Result<()> {
+        let end = range.offset + range.len;
+        let first = range.offset.next_multiple_of(BLOCK_BYTES);
+        let last = end - end % BLOCK_BYTES;
+        if first > last {
+            return self.zero_part(range.offset, range.len, durable).await;
         }
-        Ok(())
+        self.zero_part(range.offset, first - range.offset, durable).await?;
+        self.unmap_blocks(BlockAddress(first / BLOCK_BYTES), (last - first) / BLOCK_BYTES, durable).await?;
+        self.zero_part(last, end - last, durable).await
     }
 
     /// Writes zeros to a part of a block.
