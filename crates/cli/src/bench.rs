@@ -42,6 +42,9 @@ fn config(bench: &Bench) -> Result<LoadConfig, Problem> {
     let usage = |message: String| Problem::new(ErrorClass::Usage, "bench", message);
     let urls = bench.urls.iter().map(|url| url.parse::<TargetUrl>());
     let urls = urls.collect::<Result<Vec<_>, _>>().map_err(|error| usage(error.to_string()))?;
+    if urls.iter().any(|url| url.credentials.is_some()) {
+        return Err(usage("CHAP is not spoken yet; leave USER%SECRET out of the URL".to_owned()));
+    }
     let usual = LoadConfig::new(urls);
     Ok(LoadConfig {
         initiator_name: bench.initiator.clone().unwrap_or_else(|| usual.initiator_name.clone()),
