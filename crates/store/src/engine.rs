@@ -183,8 +183,8 @@ impl Engine {
         let level = node.level;
         let taken = state.with_layer(needed.layer, |layer, _| layer.map.insert_loaded(needed.load, node));
         if taken == Some(true) && level == 0 {
-            state.clock.push_back((needed.layer, needed.load.key.index()));
             state.evict();
+            state.enter_clock(needed.layer, needed.load.key.index());
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use crate::catalog::{Changes, PoolRecord};
 use crate::engine::Engine;
 use crate::format::{SegmentId, Stream};
-use crate::number::{narrow, wide};
+use crate::number::wide;
+use crate::options::Health;
 use crate::segment::{Phase, Segment};
 use crate::state::State;
 use block::Result;
@@ -14,7 +15,9 @@ impl Engine {
     pub(crate) fn top_up(self: &Arc<Self>) {
         let begins = {
             let mut state = self.state();
-            let possible = state.refusal(&self.name).is_none() && self.host_can_reserve(&state);
+            let read_only = matches!(state.health, Health::ReadOnly(_));
+            let wanted = !state.closing || state.host.has_queue();
+            let possible = !read_only && wanted && self.host_can_reserve(&state);
             let begins = state.host_head_is_low() && possible && !state.head(Stream::Host).reserving;
             state.head(Stream::Host).reserving |= begins;
             begins
@@ -126,10 +129,5 @@ impl State {
     /// Segments of `phase` and their number.
     pub(crate) fn count_segments(&self, phase: Phase) -> u64 {
         wide(self.segments.iter().filter(|(_, segment)| segment.phase == phase).count())
-    }
-
-    /// Block counts of segments fit 32 bits.
-    pub(crate) fn slab_payload(&self) -> u32 {
-        narrow(self.budget.slab_payload)
     }
 }

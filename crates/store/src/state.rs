@@ -227,7 +227,21 @@ impl State {
     /// Makes the absent leaf of a layer.
     pub(crate) fn create_leaf(&mut self, layer: LayerId, leaf: u64) {
         self.with_layer(layer, |layer, _| layer.map.create(leaf));
+        self.enter_clock(layer, leaf);
+    }
+
+    /// A leaf has come to memory.
+    pub(crate) fn enter_clock(&mut self, layer: LayerId, leaf: u64) {
         self.clock.push_back((layer, leaf));
+        // Leaves that went by themselves left their entries behind.
+        if wide(self.clock.len()) > 2 * self.sums.in_memory + 64 {
+            for _ in 0..2 {
+                let Some((layer, leaf)) = self.clock.pop_front() else { break };
+                if self.map(layer).is_some_and(|map| map.find(leaf) == Find::Here) {
+                    self.clock.push_back((layer, leaf));
+                }
+            }
+        }
     }
 
     /// The first node that has to be loaded before the leaves of a range are in memory or known to be absent.

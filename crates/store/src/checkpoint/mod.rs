@@ -102,6 +102,9 @@ impl Engine {
             state.with_layer(layer.id, |kept, _| kept.map.settle(&layer.map));
         }
         state.counters.checkpoints += 1;
+        for _ in 0..=state.clock.len() / 64 {
+            state.evict();
+        }
         Ok(())
     }
 

@@ -151,14 +151,22 @@ impl Engine {
         self.room_made.happen();
         loop {
             let times = self.progress.times();
-            {
+            let free = self.slabs.lock().free();
+            let stalled = {
                 let state = self.state();
                 let read_only = matches!(state.health, Health::ReadOnly(_));
                 if state.background.ended && (state.host.is_quiet() || read_only) {
                     break;
                 }
+                state.background.ended && state.is_stalled(free)
+            };
+            if stalled {
+                // Nobody makes room any more for what still waits.
+                self.fail_all_queued(&self.error(ErrorKind::Closed, "is being closed"));
+            } else {
+                self.top_up();
+                self.progress.after(times).await;
             }
-            self.progress.after(times).await;
         }
         self.checkpoint_now().await?;
         let unused = self.state().release_reserved();

@@ -21,6 +21,8 @@ use std::sync::Arc;
 const SLABS_WANTED: u64 = 2048;
 /// Powers of two of the default slab size.
 const DEFAULT_SHIFT: std::ops::RangeInclusive<u32> = 20..=26;
+/// Map nodes that may be in memory whatever the options say: several times what one request needs at once.
+const NODES_MIN: u64 = 256;
 /// Bytes of a catalog at the start.
 const CATALOG_BYTES: u64 = 2 << 20;
 
@@ -202,7 +204,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         admitted: 0,
         touched: 0,
         clock: VecDeque::new(),
-        nodes_max: (options.map_cache_bytes / node_bytes).max(64),
+        nodes_max: (options.map_cache_bytes / node_bytes).max(NODES_MIN),
         log_since_cut: 0,
         health: Health::Healthy,
         closing: false,

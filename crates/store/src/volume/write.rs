@@ -7,17 +7,47 @@ use crate::number::{len_of, narrow, wide};
 use block::{Comparison, Result};
 use bytes::Bytes;
 
+/// Longer writes are made in parts: a request holds all leaves of its range in memory.
+const REQUEST_BYTES_MAX: u64 = 8 << 20;
+
 impl StoreVolume {
     pub(super) async fn write_bytes(&self, offset: u64, data: Vec<Bytes>, durable: bool) -> Result<()> {
         let len = total_len(&data);
         if len == 0 {
             return self.check(offset, len).map(|_| ());
         }
+        if len > REQUEST_BYTES_MAX {
+            return self.write_in_parts(offset, data, durable).await;
+        }
         let blocks = self.blocks(offset, len)?;
         let hold = if blocks.is_whole() { Hold::Shared } else { Hold::Alone };
         let guard = self.shared.ranges.hold(blocks.first, blocks.count, hold).await;
         self.check(offset, len)?;
         self.write_held(blocks, data, durable, guard).await
+    }
+
+    /// A very long write, as several.
+    async fn write_in_parts(&self, offset: u64, mut data: Vec<Bytes>, durable: bool) -> Result<()> {
+        self.check(offset, total_len(&data))?;
+        data.reverse();
+        let mut at = offset;
+        while !data.is_empty() {
+            let mut left = REQUEST_BYTES_MAX;
+            let mut part = Vec::new();
+            while left > 0 {
+                let Some(mut chunk) = data.pop() else { break };
+                let fits = chunk.len().min(len_of(left));
+                left -= wide(fits);
+                part.push(chunk.split_to(fits));
+                if !chunk.is_empty() {
+                    data.push(chunk);
+                }
+            }
+            let len = total_len(&part);
+            Box::pin(self.write_bytes(at, part, durable)).await?;
+            at += len;
+        }
+        Ok(())
     }
 
     /// Writes a range that is held: alone, if its ends are parts of blocks.
