@@ -67,6 +67,8 @@ impl Engine {
         self.release_evacuated().await;
         if matches!(self.state().health, Health::ReadOnly(_)) {
             self.fail_waiting();
+            // No checkpoint will come: there is nothing to wait for.
+            self.state().background.dirty_since = None;
             return Ok(false);
         }
         let now = self.runtime.now();
@@ -90,7 +92,12 @@ impl Engine {
     /// Waits for work, or for the time of the next checkpoint.
     async fn rest(&self, times: u64) {
         let wanted = pin!(self.work_wanted.after(times));
-        let since = self.state().background.dirty_since;
+        let since = {
+            let state = self.state();
+            // No checkpoint is made of a pool that takes no writes: its time would never be over.
+            let takes_writes = !matches!(state.health, Health::ReadOnly(_));
+            state.background.dirty_since.filter(|_| takes_writes)
+        };
         match since {
             None => wanted.await,
             Some(since) => {

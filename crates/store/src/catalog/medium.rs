@@ -152,7 +152,10 @@ impl Medium {
                 Some(slab) => add_slab(&mut label.catalog, slab),
                 None if Self::capacity(&label) >= bytes => break,
                 None => {
-                    return Err(io::Error::new(io::ErrorKind::StorageFull, "no slab is free for the catalog"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::StorageFull,
+                        "no slab is free for the catalog",
+                    ));
                 }
             }
         }

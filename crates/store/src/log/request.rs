@@ -65,7 +65,7 @@ struct Progress {
     outcome: Result<()>,
     ended: bool,
     waker: Option<Waker>,
-    guard: Option<RangeGuard>,
+    guard: Option<Arc<RangeGuard>>,
 }
 
 impl Request {
@@ -75,7 +75,7 @@ impl Request {
         admitted: u64,
         durable: bool,
         parts: usize,
-        guard: Option<RangeGuard>,
+        guard: Option<Arc<RangeGuard>>,
     ) -> Arc<Self> {
         let progress = Progress { parts, outcome: Ok(()), ended: false, waker: None, guard };
         Arc::new(Self { layer, leaves, admitted, durable, progress: Mutex::new(progress) })

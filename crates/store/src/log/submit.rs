@@ -17,7 +17,7 @@ pub(crate) struct Write {
     pub(crate) pieces: Vec<(BlockAddress, Payload)>,
     pub(crate) durable: bool,
     /// Held until the write has ended.
-    pub(crate) guard: Option<RangeGuard>,
+    pub(crate) guard: Option<Arc<RangeGuard>>,
 }
 
 /// What became of an attempt to admit a write.

@@ -9,7 +9,7 @@ use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::layer::Layer;
 use crate::options::{Fact, VolumeInfo, VolumeSpec};
 use crate::state::{State, VolumeEntry};
-use crate::volume::{Hold, RangeGuard, Shared, StoreVolume};
+use crate::volume::{RangeGuard, Shared, StoreVolume};
 use block::{ErrorKind, Result};
 use std::sync::Arc;
 
@@ -208,9 +208,9 @@ impl Engine {
     }
 
     /// Waits until nothing is written to the volume, and holds writers back until the guard goes.
-    async fn quiesce(&self, id: VolumeId) -> Result<RangeGuard> {
+    async fn quiesce(&self, id: VolumeId) -> Result<Arc<RangeGuard>> {
         let shared = Arc::clone(&self.volume(&self.state(), id)?.shared);
-        Ok(shared.ranges.hold(BlockAddress(0), u64::MAX, Hold::Alone).await)
+        Ok(shared.ranges.hold(BlockAddress(0), u64::MAX).await)
     }
 
     async fn delete_volume(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {

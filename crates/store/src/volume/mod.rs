@@ -6,7 +6,7 @@ mod read;
 mod unmap;
 mod write;
 
-pub(crate) use ranges::{Hold, RangeGuard, Ranges};
+pub(crate) use ranges::{RangeGuard, Ranges};
 
 use crate::engine::Engine;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};

@@ -1,7 +1,7 @@
-//! Ranges of blocks that writes hold, so that read-modify-write and compare-and-write see no other in between.
+//! Ranges of blocks that changes hold, each alone, in the order in which they came.
 //!
-//! Whole-block writes share a range: either order is right for them. Who reads first and writes then has it
-//! alone. First come, first served: nobody overtakes a waiter that it conflicts with.
+//! So read-modify-write and compare-and-write see no other in between, and a change that a dead path left behind
+//! is in place before one that a live path sends after it: nobody overtakes a waiter of the same blocks.
 
 use crate::format::BlockAddress;
 use parking_lot::Mutex;
@@ -10,27 +10,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-/// How a range is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// With others that share it.
-    Shared,
-    /// Alone.
-    Alone,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Claim {
     id: u64,
     first: u64,
     end: u64,
-    hold: Hold,
 }
 
 impl Claim {
     fn conflicts(&self, other: &Self) -> bool {
-        let overlap = self.first < other.end && other.first < self.end;
-        overlap && (self.hold == Hold::Alone || other.hold == Hold::Alone)
+        self.first < other.end && other.first < self.end
     }
 }
 
@@ -55,15 +44,15 @@ pub(crate) struct RangeGuard {
 
 impl Ranges {
     /// Waits until blocks `first..first + count` can be held.
-    pub(crate) async fn hold(self: &Arc<Self>, first: BlockAddress, count: u64, hold: Hold) -> RangeGuard {
+    pub(crate) async fn hold(self: &Arc<Self>, first: BlockAddress, count: u64) -> Arc<RangeGuard> {
         let guard = {
             let mut claims = self.claims.lock();
             let id = claims.next;
             claims.next += 1;
-            let claim = Claim { id, first: first.0, end: first.0.saturating_add(count), hold };
+            let claim = Claim { id, first: first.0, end: first.0.saturating_add(count) };
             let free = !claims.held.iter().any(|held| held.conflicts(&claim))
                 && !claims.waiting.iter().any(|(waiting, _)| waiting.conflicts(&claim));
-            let guard = RangeGuard { ranges: Arc::clone(self), id };
+            let guard = Arc::new(RangeGuard { ranges: Arc::clone(self), id });
             if free {
                 claims.held.push(claim);
                 return guard;
@@ -140,35 +129,43 @@ mod tests {
     }
 
     #[test]
-    fn whole_block_writes_share_and_read_modify_write_does_not() {
+    fn overlapping_changes_happen_in_the_order_they_came() {
         let ranges = Arc::new(Ranges::default());
-        let at = BlockAddress(10);
-        let a = poll(pin!(ranges.hold(at, 5, Hold::Shared))).unwrap();
-        let b = poll(pin!(ranges.hold(at, 1, Hold::Shared))).unwrap();
-        let mut alone = pin!(ranges.hold(BlockAddress(14), 1, Hold::Alone));
-        assert!(poll(alone.as_mut()).is_none());
-        assert!(poll(pin!(ranges.hold(BlockAddress(15), 1, Hold::Alone))).is_some(), "no overlap");
-        drop(b);
-        assert!(poll(alone.as_mut()).is_none());
-        let mut late = pin!(ranges.hold(at, 5, Hold::Shared));
-        assert!(poll(late.as_mut()).is_none(), "nobody overtakes");
-        drop(a);
-        let alone = poll(alone.as_mut()).unwrap();
-        assert!(poll(late.as_mut()).is_none());
-        drop(alone);
-        assert!(poll(late.as_mut()).is_some());
+        let first = poll(pin!(ranges.hold(BlockAddress(10), 5))).unwrap();
+        let mut second = pin!(ranges.hold(BlockAddress(14), 2));
+        assert!(poll(second.as_mut()).is_none());
+        assert!(poll(pin!(ranges.hold(BlockAddress(16), 1))).is_some(), "no overlap");
+        let mut third = pin!(ranges.hold(BlockAddress(15), 1));
+        assert!(poll(third.as_mut()).is_none(), "free blocks, but somebody waits for them");
+        drop(first);
+        let second = poll(second.as_mut()).unwrap();
+        assert!(poll(third.as_mut()).is_none());
+        drop(second);
+        assert!(poll(third.as_mut()).is_some());
+    }
+
+    #[test]
+    fn a_range_is_held_until_the_last_of_its_guards_goes() {
+        let ranges = Arc::new(Ranges::default());
+        let guard = poll(pin!(ranges.hold(BlockAddress(0), 1))).unwrap();
+        let step = Arc::clone(&guard);
+        drop(guard);
+        let mut next = pin!(ranges.hold(BlockAddress(0), 1));
+        assert!(poll(next.as_mut()).is_none());
+        drop(step);
+        assert!(poll(next.as_mut()).is_some());
     }
 
     #[test]
     fn a_waiter_that_goes_away_blocks_nobody() {
         let ranges = Arc::new(Ranges::default());
-        let a = poll(pin!(ranges.hold(BlockAddress(0), 9, Hold::Shared))).unwrap();
+        let a = poll(pin!(ranges.hold(BlockAddress(0), 9))).unwrap();
         {
-            let mut gone = pin!(ranges.hold(BlockAddress(0), 9, Hold::Alone));
+            let mut gone = pin!(ranges.hold(BlockAddress(0), 9));
             assert!(poll(gone.as_mut()).is_none());
         }
-        assert!(poll(pin!(ranges.hold(BlockAddress(0), 9, Hold::Shared))).is_some());
         drop(a);
+        assert!(poll(pin!(ranges.hold(BlockAddress(0), 9))).is_some());
         assert!(ranges.claims.lock().held.is_empty());
     }
 }

@@ -1,12 +1,13 @@
 //! Giving space back.
 
-use super::{Hold, StoreVolume};
+use super::StoreVolume;
 use crate::format::{BLOCK_BYTES, BlockAddress};
 use crate::log::{Payload, Write};
 use crate::number::len_of;
 use block::{ByteRange, Result};
 use bytes::Bytes;
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
+use std::sync::Arc;
 
 /// Leaves of the map that one step changes at most, so that others get their turn.
 const STEP_LEAVES: usize = 32;
@@ -48,9 +49,11 @@ impl StoreVolume {
 
     async fn unmap_blocks(&self, first: BlockAddress, count: u64, durable: bool) -> Result<()> {
         let (mut at, end) = (first.0, first.0 + count);
+        // Held as a whole: a write that comes later is not undone by a step that comes later still.
+        let guard = self.shared.ranges.hold(first, count).await;
         while at < end {
             let wanted = (end - at).min(STEP_BLOCKS);
-            let guard = self.shared.ranges.hold(BlockAddress(at), wanted, Hold::Shared).await;
+            let guard = Arc::clone(&guard);
             self.check(0, 0)?;
             let layer = self.shared.top();
             let plan = self.engine.plan_zeros(layer, BlockAddress(at), wanted, STEP_LEAVES).await?;

@@ -1,11 +1,12 @@
 //! Writing: whole blocks are made of what comes, checksummed, and given to the log.
 
-use super::{Blocks, Hold, RangeGuard, StoreVolume, total_len};
+use super::{Blocks, RangeGuard, StoreVolume, total_len};
 use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, crc32c};
 use crate::log::{Payload, Write};
 use crate::number::{len_of, narrow, wide};
 use block::{Comparison, Result};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Longer writes are made in parts: a request holds all leaves of its range in memory.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
@@ -20,8 +21,7 @@ impl StoreVolume {
             return self.write_in_parts(offset, data, durable).await;
         }
         let blocks = self.blocks(offset, len)?;
-        let hold = if blocks.is_whole() { Hold::Shared } else { Hold::Alone };
-        let guard = self.shared.ranges.hold(blocks.first, blocks.count, hold).await;
+        let guard = self.shared.ranges.hold(blocks.first, blocks.count).await;
         self.check(offset, len)?;
         self.write_held(blocks, data, durable, guard).await
     }
@@ -50,13 +50,13 @@ impl StoreVolume {
         Ok(())
     }
 
-    /// Writes a range that is held: alone, if its ends are parts of blocks.
+    /// Writes a range that is held.
     async fn write_held(
         &self,
         blocks: Blocks,
         data: Vec<Bytes>,
         durable: bool,
-        guard: RangeGuard,
+        guard: Arc<RangeGuard>,
     ) -> Result<()> {
         let chunks = self.whole_blocks(&blocks, data).await?;
         let pieces = pieces_of(blocks.first, chunks, &self.engine.zeros);
@@ -99,7 +99,7 @@ impl StoreVolume {
             return self.check(offset, len).map(|_| Comparison::Equal);
         }
         let blocks = self.blocks(offset, len)?;
-        let guard = self.shared.ranges.hold(blocks.first, blocks.count, Hold::Alone).await;
+        let guard = self.shared.ranges.hold(blocks.first, blocks.count).await;
         let found = self.read_bytes(offset, len).await?;
         if let Some(at) = first_difference(&found, &expected) {
             return Ok(Comparison::DiffersAt(at));
