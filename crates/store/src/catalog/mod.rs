@@ -118,6 +118,10 @@ fn guarded<T>(name: &str, work: impl FnOnce() -> std::result::Result<T, redb::Er
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(redb::Error::Io(error))) => Err(failure(name, &error)),
+        Ok(Err(redb::Error::PreviousIo)) => {
+            let what = "catalog: the disk failed before; open the pool again";
+            Err(BlockError::new(ErrorKind::Device, name, what))
+        }
         Ok(Err(error)) => Err(BlockError::new(ErrorKind::Corrupt, name, format!("catalog: {error}"))),
         Err(_) => Err(BlockError::new(ErrorKind::Corrupt, name, "catalog: its pages contradict each other")),
     }
