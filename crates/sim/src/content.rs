@@ -45,7 +45,8 @@ pub fn content(bytes: &[u8]) -> Content {
     let Some(first) = bytes.first_chunk::<8>() else { return Content::Garbage };
     let first = u64::from_le_bytes(*first);
     // No early exit in these loops: they take whole vectors at a time.
-    let words = || bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+    let words =
+        || bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
     if first == 0 {
         let bits = words().fold(0, |bits, word| bits | word);
         return if bits == 0 { Content::Zeros } else { Content::Garbage };
@@ -54,7 +55,8 @@ pub fn content(bytes: &[u8]) -> Content {
     if stamp >> 56 != 0 {
         return Content::Garbage;
     }
-    let wrong = words().enumerate().skip(1).fold(0, |wrong, (index, found)| wrong | (found ^ word(stamp, index)));
+    let wrong =
+        words().enumerate().skip(1).fold(0, |wrong, (index, found)| wrong | (found ^ word(stamp, index)));
     if wrong != 0 {
         return Content::Garbage;
     }

@@ -17,6 +17,9 @@ const UNIX_TIME_START_MS: u64 = 1_700_000_000_000;
 /// Each step takes this much virtual time, so that a loop without a sleep meets its deadlines too.
 const STEP_NS: u64 = 500;
 
+/// A task that asks for the time so often in one step runs without end.
+const LOOKS_AT_CLOCK_MAX: u32 = 100_000;
+
 /// What happens at a moment of virtual time.
 enum Timer {
     Wake(Waker),
@@ -37,6 +40,8 @@ struct State {
     serial: u64,
     trace: u64,
     halted: bool,
+    /// Looks at the clock in this step.
+    looks: u32,
 }
 
 /// How a run ended.
@@ -89,6 +94,7 @@ impl Executor {
             serial: 0,
             trace: 0,
             halted: false,
+            looks: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -124,6 +130,7 @@ impl Executor {
     fn step(&self) -> bool {
         let mut state = self.state.lock();
         state.now_ns += STEP_NS;
+        state.looks = 0;
         let due = state.timers.first_key_value().is_some_and(|(&(at, _), _)| at <= state.now_ns);
         if due || state.ready.is_empty() {
             let Some(((at, _), timer)) = state.timers.pop_first() else { return false };
@@ -275,7 +282,10 @@ impl Event {
 
 impl Runtime for Executor {
     fn now(&self) -> Duration {
-        Duration::from_nanos(self.state.lock().now_ns)
+        let mut state = self.state.lock();
+        state.looks += 1;
+        assert!(state.looks <= LOOKS_AT_CLOCK_MAX, "a task runs without end, and without letting others run");
+        Duration::from_nanos(state.now_ns)
     }
 
     fn unix_time_ms(&self) -> u64 {
@@ -378,6 +388,15 @@ mod tests {
             Poll::<()>::Pending
         });
         assert_eq!(executor.run(storm, never, 100), Outcome::Endless);
+    }
+
+    #[test]
+    #[should_panic(expected = "a task runs without end")]
+    fn a_task_that_never_lets_go_is_stopped() {
+        let executor = Executor::new(Rng::new(3));
+        let clock = executor.clone();
+        let busy = async move { while clock.now() < Duration::from_secs(1) {} };
+        executor.run(busy, never, 10);
     }
 
     #[test]

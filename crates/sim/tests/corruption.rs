@@ -85,7 +85,11 @@ async fn scenario(disk: SimDisk, executor: Executor, seed: u64) -> u64 {
     }
     let first = damaged(&*volume, &expected).await;
     pool.settle().await.unwrap();
-    assert_eq!(damaged(&*volume, &expected).await, first, "moving a damaged block neither heals nor hides it");
+    assert_eq!(
+        damaged(&*volume, &expected).await,
+        first,
+        "moving a damaged block neither heals nor hides it"
+    );
     pool.close().await.unwrap();
     drop((volume, pool));
     let pool = open(&disk, &executor, false).await;

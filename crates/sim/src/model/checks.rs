@@ -172,7 +172,9 @@ impl VolumeModel {
 
     fn find_certain(&self, first: u32, data: &[u8], writes: &Writes) -> Result<(), Violation> {
         let base = self.base.get(first as usize..).unwrap_or_default();
-        if data == &ZEROS[..data.len()] && base.iter().take(data.len() / SECTOR).all(|&write| writes.of(write).zeros) {
+        if data == &ZEROS[..data.len()]
+            && base.iter().take(data.len() / SECTOR).all(|&write| writes.of(write).zeros)
+        {
             return Ok(());
         }
         for (sector, bytes) in (first..).zip(data.chunks(SECTOR)) {
