@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Collection rounds in a row without gain after which waiting writes fail.
 const FRUITLESS_MAX: u32 = 3;
 
+/// Rounds in a row without gain after which even unmapping, which takes a block of log, fails.
+const HOPELESS: u32 = 32;
 /// Time between an error of background work and the next try.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,11 @@ pub(crate) struct Background {
     pub(crate) layer_cursor: Option<(LayerId, u64)>,
     /// Rounds of collection that gained nothing.
     pub(crate) fruitless: u32,
+    /// Blocks of host data written when a round gained no slab though no write waited for one. Until a slab
+    /// more is written another round would only rewrite what the last one wrote.
+    pub(crate) content_at: Option<u64>,
+    /// Host blocks written, most free slabs and least waste since then.
+    pub(crate) best: Option<(u64, u64, u64)>,
     /// The loop has ended.
     pub(crate) ended: bool,
     /// The loop is at work.
@@ -140,17 +147,28 @@ impl Engine {
         self.checkpoint_now().await
     }
 
-    /// A round of collection is fruitless if it gains no slab and leaves as many blocks wasted as before.
-    pub(crate) fn note_round(self: &Arc<Self>, free_before: u64, waste_before: u64) {
+    /// A round of collection is fruitless if it neither has more free slabs nor leaves fewer blocks wasted than
+    /// the best since hosts wrote last: measured so, rounds without gain come to an end.
+    pub(crate) fn note_round(self: &Arc<Self>, stalled: bool) {
         let free = self.slabs.lock().free();
         let fruitless = {
             let mut state = self.state();
-            let gained = free > free_before || state.waste() < waste_before;
+            let (written, waste) = (state.counters.host_blocks, state.waste());
+            let best = state.background.best.filter(|(at, ..)| *at == written);
+            let (_, most_free, least_waste) = best.unwrap_or((written, 0, u64::MAX));
+            let gained = free > most_free || (stalled && waste < least_waste);
+            state.background.best = Some((written, free.max(most_free), waste.min(least_waste)));
             state.background.fruitless = if gained { 0 } else { state.background.fruitless + 1 };
+            if !stalled && !gained {
+                state.background.content_at = Some(written);
+            }
             state.background.fruitless
         };
-        if fruitless >= FRUITLESS_MAX {
+        if stalled && fruitless >= FRUITLESS_MAX {
             self.fail_waiting();
+        }
+        if stalled && fruitless >= HOPELESS {
+            self.fail_all_queued(&self.error(ErrorKind::NoSpace, "has no free slab left; add space"));
         }
     }
 }

@@ -31,15 +31,12 @@ impl Engine {
         let stalled = {
             let state = self.state();
             let stalled = state.is_stalled(free);
-            if free >= state.budget.collect_below && !stalled {
+            if !stalled && (free >= state.budget.collect_below || state.collected_enough()) {
                 return Ok(false);
             }
             stalled
         };
-        let ((victims, empty), waste) = {
-            let state = self.state();
-            (state.choose(stalled, free), state.waste())
-        };
+        let (victims, empty) = self.state().choose(stalled, free);
         if victims.is_empty() && !empty {
             if stalled {
                 self.fail_waiting();
@@ -50,9 +47,7 @@ impl Engine {
             self.empty_segments(&victims).await?;
         }
         self.checkpoint_now().await?;
-        if stalled {
-            self.note_round(free, waste);
-        }
+        self.note_round(stalled);
         Ok(true)
     }
 
@@ -125,6 +120,12 @@ impl State {
     pub(crate) fn is_stalled(&self, free: u64) -> bool {
         let head = &self.heads[usize::from(Stream::Host.code())];
         self.host.has_queue() && head.reserved() == 0 && !head.reserving && free <= self.host_floor_now()
+    }
+
+    /// The last round gained nothing, and little was written since.
+    fn collected_enough(&self) -> bool {
+        let until = self.background.content_at.map(|at| at + self.budget.slab_payload);
+        until.is_some_and(|until| self.counters.host_blocks < until)
     }
 
     /// Marks a node dirty if it is stored at `place`.
