@@ -70,8 +70,8 @@ pub trait Volume: Send + Sync + 'static {
     /// whole or not at all, also in a crash.
     ///
     /// # Errors
-    /// `Invalid` past the end; `NoSpace`: nothing of the volume changed; `Device`: the range may hold old or new
-    /// blocks; `ReadOnly`.
+    /// `Invalid` past the end; `NoSpace`: the write succeeds again once space is freed or added; `Device`;
+    /// `ReadOnly`. After `NoSpace` and `Device`, blocks of the range may hold old or new data, each one whole.
     fn write(&self, offset: u64, data: Vec<Bytes>, durability: Durability) -> BoxFuture<'_, Result<()>>;
 
     /// Gives the space of the ranges back; they read as zeros. Never fails for want of space.

@@ -94,7 +94,9 @@ fn begin_write(life: &Life, place: &Place, zeros: bool, durable: bool) -> Option
 fn write_failed(life: &Life, place: &Place, write: WriteId, what: &str, error: &BlockError) {
     life.judge(&place.id, &place.describe(what), error);
     let mut model = life.world.model.lock();
-    let nothing_done = error.kind == ErrorKind::NoSpace && life.faults == Faults::default();
+    // A write of one block is refused or done; of a larger one, a part may be done when space runs out.
+    let one_block = place.first / 8 == (place.first + place.count - 1) / 8;
+    let nothing_done = error.kind == ErrorKind::NoSpace && life.faults == Faults::default() && one_block;
     if nothing_done {
         model.refuse_write(&place.id, write);
     } else {

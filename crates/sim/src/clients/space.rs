@@ -11,7 +11,10 @@ use std::time::Duration;
 /// Freed space must be usable after so long of virtual time.
 const RECOVERY_MAX: Duration = Duration::from_secs(120);
 
-/// Bytes of the writes that must succeed again.
+/// Below this much free space, unmapping the volume has not freed enough to expect anything.
+const FREED_BYTES_MIN: u64 = 256 << 10;
+
+/// Sectors of the write that must succeed again.
 const WRITE_SECTORS: u32 = 64;
 
 /// Fills the pool with whole volumes until no space is left, frees some, and writes again.
@@ -30,6 +33,9 @@ pub(crate) async fn recover_space(life: &Arc<Life>, rng: &mut Rng) {
     }
     life.world.count(if full { "volumes that filled the pool" } else { "volumes that fitted" });
     io::unmap_at(life, id, 0, sectors).await;
+    if life.pool.gauges().free_bytes < FREED_BYTES_MIN {
+        return;
+    }
     let since = life.world.executor.now();
     loop {
         if life.world.is_over() {
@@ -52,10 +58,11 @@ pub(crate) async fn recover_space(life: &Arc<Life>, rng: &mut Rng) {
     }
 }
 
-/// The largest volume that takes writes, and its sectors.
+/// The largest volume that takes writes and shares nothing with snapshots, and its sectors.
 fn largest(life: &Life) -> Option<(VolumeId, u32)> {
     let ids = volumes(life);
     let model = life.world.model.lock();
-    let writable = ids.iter().filter_map(|id| model.volume(id)).filter(|volume| !volume.frozen);
+    let writable =
+        ids.iter().filter_map(|id| model.volume(id)).filter(|volume| !volume.frozen && volume.alone);
     writable.map(|volume| (volume.id, volume.sectors())).max_by_key(|&(_, sectors)| sectors)
 }
