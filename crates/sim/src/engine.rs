@@ -184,23 +184,19 @@ impl Engine for Store {
 
 struct StorePool(Arc<store::Pool>);
 
-fn store_id(id: VolumeId) -> store::VolumeId {
-    store::VolumeId::from(id)
-}
-
 impl EnginePool for StorePool {
     fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>> {
-        let spec = store::VolumeSpec { id: store_id(id), size_bytes, thick: false, buffered };
+        let spec = store::VolumeSpec { id, size_bytes, thick: false, buffered };
         Box::pin(self.0.create_volume(spec, Vec::new()))
     }
 
     fn open_volume(&self, id: VolumeId) -> Result<Arc<dyn Volume>> {
-        Ok(self.0.open_volume(store_id(id))?)
+        Ok(self.0.open_volume(id)?)
     }
 
     fn volumes(&self) -> Vec<Listed> {
         let listed = |info: store::VolumeInfo| Listed {
-            id: info.id.into(),
+            id: info.id,
             size_bytes: info.size_bytes,
             buffered: info.buffered,
             mapped_bytes: Some(info.mapped_bytes),
@@ -209,19 +205,19 @@ impl EnginePool for StorePool {
     }
 
     fn resize(&self, id: VolumeId, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.resize_volume(store_id(id), size_bytes, Vec::new()))
+        Box::pin(self.0.resize_volume(id, size_bytes, Vec::new()))
     }
 
     fn delete(&self, id: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.delete_volume(store_id(id), Vec::new()))
+        Box::pin(self.0.delete_volume(id, Vec::new()))
     }
 
     fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.snapshot_volume(store_id(id), store_id(snapshot), Vec::new()))
+        Box::pin(self.0.snapshot_volume(id, snapshot, Vec::new()))
     }
 
     fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.clone_volume(store_id(source), store_id(clone), Vec::new()))
+        Box::pin(self.0.clone_volume(source, clone, Vec::new()))
     }
 
     fn grow_disk(&self, size_bytes: u64) -> BoxFuture<'_, Result<()>> {

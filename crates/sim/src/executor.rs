@@ -323,7 +323,7 @@ impl Runtime for Executor {
 
     fn random_id(&self) -> [u8; 16] {
         let mut state = self.state.lock();
-        let (high, low) = (state.rng.next(), state.rng.next());
+        let (high, low) = (state.rng.draw(), state.rng.draw());
         ((u128::from(high) << 64) | u128::from(low)).to_le_bytes()
     }
 }

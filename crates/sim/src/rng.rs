@@ -20,11 +20,11 @@ impl Rng {
     /// shift those of another.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self { state: self.next() }
+        Self { state: self.draw() }
     }
 
     /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.state)
     }
@@ -32,7 +32,7 @@ impl Rng {
     /// A number below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "a range that holds no number");
-        u64::try_from((u128::from(self.next()) * u128::from(end)) >> 64).unwrap_or(0)
+        u64::try_from((u128::from(self.draw()) * u128::from(end)) >> 64).unwrap_or(0)
     }
 
     /// An index below `len`, which is not 0.
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn a_seed_means_the_same_numbers_for_good() {
         let mut rng = Rng::new(7);
-        let first: Vec<u64> = (0..3).map(|_| rng.next()).collect();
+        let first: Vec<u64> = (0..3).map(|_| rng.draw()).collect();
         let mut again = Rng::new(7);
-        assert_eq!(first, (0..3).map(|_| again.next()).collect::<Vec<_>>());
-        assert_ne!(Rng::new(8).next(), first[0]);
+        assert_eq!(first, (0..3).map(|_| again.draw()).collect::<Vec<_>>());
+        assert_ne!(Rng::new(8).draw(), first[0]);
     }
 
     #[test]

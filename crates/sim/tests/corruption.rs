@@ -38,7 +38,10 @@ async fn write_some(volume: &dyn Volume, rng: &mut Rng, expected: &mut Expected)
     for write in 1..400 {
         let block = rng.below(BLOCKS);
         let data = block_of(WriteId(write), block);
-        volume.write(block * 4096, vec![Bytes::from(data)], Durability::Default).await.unwrap();
+        volume
+            .write(block * 4096, vec![Bytes::from(data)], Durability::Default)
+            .await
+            .expect("nothing is in the way");
         expected.insert(block, WriteId(write));
     }
 }
@@ -63,9 +66,9 @@ async fn open(disk: &SimDisk, executor: &Executor, new: bool) -> Arc<dyn EngineP
     let (handle, runtime) = (Arc::new(disk.attach()), Arc::new(executor.clone()) as Arc<dyn Runtime>);
     let engine = Store::new();
     if new {
-        engine.create(handle, SETUP, runtime).await.unwrap()
+        engine.create(handle, SETUP, runtime).await.expect("nothing is in the way")
     } else {
-        engine.open(handle, SETUP, runtime).await.unwrap()
+        engine.open(handle, SETUP, runtime).await.expect("nothing is in the way")
     }
 }
 
@@ -74,26 +77,26 @@ async fn open(disk: &SimDisk, executor: &Executor, new: bool) -> Arc<dyn EngineP
 async fn scenario(disk: SimDisk, executor: Executor, seed: u64) -> u64 {
     let mut rng = Rng::new(seed);
     let pool = open(&disk, &executor, true).await;
-    pool.create_volume(ID, BLOCKS * 4096, false).await.unwrap();
-    let volume = pool.open_volume(ID).unwrap();
+    pool.create_volume(ID, BLOCKS * 4096, false).await.expect("nothing is in the way");
+    let volume = pool.open_volume(ID).expect("nothing is in the way");
     let mut expected = Expected::new();
     write_some(&*volume, &mut rng, &mut expected).await;
-    pool.checkpoint().await.unwrap();
+    pool.checkpoint().await.expect("nothing is in the way");
     assert_eq!(damaged(&*volume, &expected).await, 0);
     for _ in 0..rng.between(1, 6) {
         assert!(disk.corrupt(|sector| matches!(content(sector), Content::Stamp { .. })).is_some());
     }
     let first = damaged(&*volume, &expected).await;
-    pool.settle().await.unwrap();
+    pool.settle().await.expect("nothing is in the way");
     assert_eq!(
         damaged(&*volume, &expected).await,
         first,
         "moving a damaged block neither heals nor hides it"
     );
-    pool.close().await.unwrap();
+    pool.close().await.expect("nothing is in the way");
     drop((volume, pool));
     let pool = open(&disk, &executor, false).await;
-    let volume = pool.open_volume(ID).unwrap();
+    let volume = pool.open_volume(ID).expect("nothing is in the way");
     assert_eq!(damaged(&*volume, &expected).await, first, "nor does opening the pool again");
     first
 }

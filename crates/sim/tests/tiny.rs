@@ -40,7 +40,7 @@ fn is_found(bug: Bug, schedules: u64) {
     let found = (0..schedules).find_map(|seed| run(&engine, seed, None).err());
     let found = found.unwrap_or_else(|| panic!("{bug:?} was not found in {schedules} schedules"));
     println!("{bug:?}: {found}");
-    let again = run(&engine, found.seed, None).unwrap_err();
+    let again = run(&engine, found.seed, None).expect_err("it was found before");
     assert_eq!(found, again, "{bug:?} does not replay");
 }
 

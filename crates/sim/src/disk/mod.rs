@@ -354,7 +354,7 @@ impl State {
         }
         if let Some((page, mask)) = self.image.some_unflushed(&mut self.rng) {
             let bad = self.unflushable.get(&page).copied().unwrap_or(0);
-            let some = if self.unit_bytes == PAGE { u8::MAX } else { self.rng.next() as u8 };
+            let some = if self.unit_bytes == PAGE { u8::MAX } else { self.rng.draw() as u8 };
             self.image.settle(page, mask & some & !bad);
         }
     }
