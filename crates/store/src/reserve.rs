@@ -120,10 +120,11 @@ impl State {
         wide(head.reserved()) * 2 < self.budget.host_ahead
     }
 
-    /// Free slabs that the host stream leaves alone. Unmapping may take more: it makes space.
+    /// Free slabs that the host stream leaves alone. Unmapping may take more: it makes space; and so may
+    /// the rest of a write that was begun.
     pub(crate) fn host_floor_now(&self) -> u64 {
         let empty = self.heads[usize::from(Stream::Host.code())].reserved() == 0;
-        if empty && self.host.only_zeros_wait() { self.budget.unmap_floor } else { self.budget.host_floor }
+        if empty && self.host.urgent_waits() { self.budget.unmap_floor } else { self.budget.host_floor }
     }
 
     /// Segments of `phase` and their number.

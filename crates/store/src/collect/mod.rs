@@ -39,7 +39,7 @@ impl Engine {
         let (victims, empty) = self.state().choose(stalled, free);
         if victims.is_empty() && !empty {
             if stalled {
-                self.fail_waiting();
+                self.note_round(stalled);
             }
             return Ok(false);
         }

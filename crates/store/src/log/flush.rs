@@ -54,7 +54,8 @@ impl Engine {
         {
             let mut state = self.state();
             state.fail_queue_if_read_only(&self.name, &mut ended);
-            state.fail_queue(error, &mut ended, |item| item.payload.data_blocks() > 0);
+            let whole = |item: &super::Item| item.payload.data_blocks() > 0 && !item.request.has_begun();
+            state.fail_queue(error, &mut ended, whole);
         }
         ended.tell();
         self.top_up();

@@ -148,9 +148,10 @@ impl HostLog {
         self.queue.is_empty() && self.flights.is_empty() && !self.rolling && !self.flushing
     }
 
-    /// What waits first gives space back instead of taking it.
-    pub(crate) fn only_zeros_wait(&self) -> bool {
-        self.queue.front().is_some_and(|item| item.payload.data_blocks() == 0)
+    /// What waits first gives space back instead of taking it, or is the rest of what was begun.
+    pub(crate) fn urgent_waits(&self) -> bool {
+        let urgent = |item: &Item| item.payload.data_blocks() == 0 || item.request.has_begun();
+        self.queue.front().is_some_and(urgent)
     }
 
     /// Something waits to be written.

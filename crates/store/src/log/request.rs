@@ -2,7 +2,7 @@
 
 use crate::format::{BlockAddress, LayerId};
 use crate::volume::RangeGuard;
-use block::{BlockError, Result};
+use block::{BlockError, ErrorKind, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
@@ -63,9 +63,21 @@ struct Progress {
     /// Parts not yet ended; none are left out.
     parts: usize,
     outcome: Result<()>,
+    /// Some part was written.
+    changed: bool,
     ended: bool,
     waker: Option<Waker>,
     guard: Option<Arc<RangeGuard>>,
+}
+
+impl Progress {
+    /// "No space" promises that nothing has changed. Where a part was written before, it is another error.
+    fn told(&self) -> Result<()> {
+        self.outcome.clone().map_err(|error| match error.kind {
+            ErrorKind::NoSpace if self.changed => BlockError { kind: ErrorKind::Device, ..error },
+            _ => error,
+        })
+    }
 }
 
 impl Request {
@@ -77,7 +89,7 @@ impl Request {
         parts: usize,
         guard: Option<Arc<RangeGuard>>,
     ) -> Arc<Self> {
-        let progress = Progress { parts, outcome: Ok(()), ended: false, waker: None, guard };
+        let progress = Progress { parts, outcome: Ok(()), changed: false, ended: false, waker: None, guard };
         Arc::new(Self { layer, leaves, admitted, durable, progress: Mutex::new(progress) })
     }
 
@@ -86,9 +98,15 @@ impl Request {
         self.progress.lock().parts += 1;
     }
 
+    /// A part of it was written: it should be finished rather than fail.
+    pub(super) fn has_begun(&self) -> bool {
+        self.progress.lock().changed
+    }
+
     /// A part has ended. True if it was the last.
     pub(super) fn part_ended(&self, outcome: Result<()>) -> bool {
         let mut progress = self.progress.lock();
+        progress.changed |= outcome.is_ok();
         if progress.outcome.is_ok() {
             progress.outcome = outcome;
         }
@@ -115,7 +133,7 @@ impl Request {
         poll_fn(|context| {
             let mut progress = self.progress.lock();
             if progress.ended {
-                return Poll::Ready(progress.outcome.clone());
+                return Poll::Ready(progress.told());
             }
             progress.waker = Some(context.waker().clone());
             Poll::Pending
