@@ -270,3 +270,43 @@ fn s7_8_damaged_immediate_data_leaves_the_cmd_sn_open() {
     pair.run();
     assert!(commands(&mut pair).is_empty());
 }
+
+/// Incident: many connections sent write headers at once, and their buffers went past the bound for all.
+#[test]
+fn a_command_there_is_no_room_for_takes_no_buffer_and_is_delivered_starved() {
+    let mut wire = Wire::logged_in(Config::default(), &UNSOLICITED);
+    wire.sizer.room = Some(1024);
+    // Immediate and unsolicited data come all the same: read and forgotten.
+    wire.command(1, WRITE_MORE, write_cdb(4), 2048, &[1; 512]);
+    assert!(wire.commands().is_empty(), "its data is still coming");
+    wire.data_out(1, NONE, 0, 512, true, &[1; 512]);
+    assert!(wire.receive().is_empty(), "no R2T");
+    let command = wire.commands().remove(0);
+    assert!(command.starved && command.data_out.is_empty());
+    assert_eq!(command.expected_data_out, 2048);
+    wire.target.respond(command.task, Response::status(pdu::ScsiStatus::TaskSetFull));
+    let response: pdu::ScsiResponse = wire.receive_one().as_a();
+    assert_eq!(response.status, pdu::ScsiStatus::TaskSetFull.0);
+    assert_eq!((response.flags, response.residual.get()), (flags::FINAL | flags::UNDERFLOW, 2048));
+    // One that fits, and a command without data, are not touched by it.
+    wire.command(2, WRITE, write_cdb(2), 1024, &[2; 1024]);
+    wire.sizer.room = Some(0);
+    wire.command(3, 0x81, [0; 16], 0, &[]);
+    let commands = wire.commands();
+    assert_eq!(commands.iter().map(|command| command.starved).collect::<Vec<_>>(), [false, false]);
+    assert_eq!(commands[0].data_out[0], [2; 1024][..]);
+}
+
+/// Incident: a logical unit was reset by another host while a write still waited for its data.
+#[test]
+fn a_command_carries_the_stamp_of_its_header_not_of_its_data() {
+    let mut wire = Wire::logged_in(Config::default(), &SOLICITED);
+    wire.sizer.stamp = 7;
+    wire.command(1, WRITE, write_cdb(1), 512, &[]);
+    let ttt = r2ts(&mut wire)[0].ttt.get();
+    wire.sizer.stamp = 8;
+    wire.data_out(1, ttt, 0, 0, true, &[0; 512]);
+    wire.command(2, 0x81, [0; 16], 0, &[]);
+    let stamps: Vec<u64> = wire.commands().iter().map(|command| command.stamp).collect();
+    assert_eq!(stamps, [7, 8]);
+}

@@ -110,7 +110,9 @@ impl<P: PayloadPool> Connection<P> {
         let lun = Lun(command.lun);
         let takes = sizer.data_out_len(lun, cdb.bytes());
         let too_much = takes.min(expected_out) > self.config.data_out_bytes_max;
-        let takes = if too_much { 0 } else { takes };
+        let wanted = takes.min(expected_out);
+        let starved = !too_much && wanted > 0 && !sizer.has_room(wanted);
+        let takes = if too_much || starved { 0 } else { takes };
         let limit = expected_out.min(self.parameters.first_burst_length);
         // Data that comes without being asked for.
         let unsolicited_max =
@@ -138,6 +140,8 @@ impl<P: PayloadPool> Connection<P> {
             write,
             read,
             takes,
+            stamp: sizer.stamp(lun),
+            starved,
             unsolicited: more,
             unsolicited_data_sn: 0,
             unsolicited_len: frame.data_len,
@@ -234,6 +238,8 @@ impl<P: PayloadPool> Connection<P> {
             data_out: task.take_data(),
             expected_data_out: task.expected_out,
             expected_data_in: task.expected_in,
+            stamp: task.stamp,
+            starved: task.starved,
         };
         self.events.push_back(Event::Command(command));
     }

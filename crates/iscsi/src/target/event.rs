@@ -16,11 +16,26 @@ pub struct TaskId(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskManagementId(pub(crate) u64);
 
-/// How many bytes of data a CDB takes. Asked once for every SCSI command.
+/// What the connection has to know of a SCSI command when its header is there. Each is asked at most
+/// once for every command.
 pub trait CommandSizer {
     /// Bytes of Data-Out that `cdb` takes on `lun`; 0 for a command that takes none or is unknown.
     /// The answer bounds what the connection will ask for and hold, so cap it.
     fn data_out_len(&self, lun: Lun, cdb: &[u8]) -> u32;
+
+    /// What the command's [`Command::stamp`] is to be: a mark of the moment its header came, by which
+    /// the caller knows later whether `lun` was reset while the data was still coming.
+    fn stamp(&self, lun: Lun) -> u64 {
+        let _ = lun;
+        0
+    }
+
+    /// False when there is no memory for `bytes` of Data-Out, asked before any is taken and not for 0.
+    /// The command is then delivered with [`Command::starved`].
+    fn has_room(&self, bytes: u32) -> bool {
+        let _ = bytes;
+        true
+    }
 }
 
 /// A command descriptor block.
@@ -157,6 +172,11 @@ pub struct Command {
     pub expected_data_out: u32,
     /// Bytes the initiator has room for.
     pub expected_data_in: u32,
+    /// What [`CommandSizer::stamp`] said when the header came.
+    pub stamp: u64,
+    /// [`CommandSizer::has_room`] refused memory for its data: none was asked for, what came unasked
+    /// was discarded, `data_out` is empty. To be answered with BUSY or TASK SET FULL.
+    pub starved: bool,
 }
 
 /// A command's outcome.

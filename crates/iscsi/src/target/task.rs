@@ -78,8 +78,10 @@ pub(super) struct Task<B> {
     pub(super) expected_in: u32,
     pub(super) write: bool,
     pub(super) read: bool,
-    /// Bytes of Data-Out the CDB takes.
+    /// Bytes of Data-Out the CDB takes; 0 when there is no room for them.
     pub(super) takes: u32,
+    pub(super) stamp: u64,
+    pub(super) starved: bool,
     /// Unsolicited Data-Out PDUs are still to come.
     pub(super) unsolicited: bool,
     pub(super) unsolicited_data_sn: u32,

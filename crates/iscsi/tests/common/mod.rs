@@ -8,7 +8,7 @@ use bytes::Bytes;
 use iscsi::pair::{Pair, SimpleSizer};
 use iscsi::parameters::Offer;
 use iscsi::pdu::{self, BasicHeader, Bhs, Header, IMMEDIATE, Opcode, U24, flags};
-use iscsi::target::{self, Event, LoginAccept};
+use iscsi::target::{self, CommandSizer as _, Event, LoginAccept};
 use iscsi::{HeapPool, Lun, PortalGroupTag, Tsih, initiator};
 
 pub const INITIATOR: &str = "iqn.2026-11.test:host";
@@ -90,8 +90,31 @@ impl Pdu {
     }
 }
 
+/// [`SimpleSizer`] with a stamp and a bound that tests set.
+#[derive(Default)]
+pub struct TestSizer {
+    pub stamp: u64,
+    /// Most bytes one command may have; `None` for any number.
+    pub room: Option<u32>,
+}
+
+impl target::CommandSizer for TestSizer {
+    fn data_out_len(&self, lun: Lun, cdb: &[u8]) -> u32 {
+        SimpleSizer.data_out_len(lun, cdb)
+    }
+
+    fn stamp(&self, _: Lun) -> u64 {
+        self.stamp
+    }
+
+    fn has_room(&self, bytes: u32) -> bool {
+        self.room.is_none_or(|room| bytes <= room)
+    }
+}
+
 /// A target and the raw bytes to and from it.
 pub struct Wire {
+    pub sizer: TestSizer,
     pub target: target::Connection<HeapPool>,
     pub now: Duration,
     pub cmd_sn: u32,
@@ -101,7 +124,13 @@ pub struct Wire {
 impl Wire {
     pub fn new(config: target::Config) -> Self {
         let now = Duration::ZERO;
-        Self { target: target::Connection::new(config, HeapPool, now), now, cmd_sn: 100, exp_stat_sn: 0 }
+        Self {
+            target: target::Connection::new(config, HeapPool, now),
+            sizer: TestSizer::default(),
+            now,
+            cmd_sn: 100,
+            exp_stat_sn: 0,
+        }
     }
 
     /// Logged in, with `keys` in the operational stage.
@@ -158,7 +187,7 @@ impl Wire {
             let count = space.len().min(bytes.len());
             space[..count].copy_from_slice(&bytes[..count]);
             bytes = &bytes[count..];
-            self.target.received(count, self.now, &SimpleSizer);
+            self.target.received(count, self.now, &self.sizer);
         }
     }
 
