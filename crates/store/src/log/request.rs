@@ -2,7 +2,7 @@
 
 use crate::format::{BlockAddress, LayerId};
 use crate::volume::RangeGuard;
-use block::{BlockError, ErrorKind, Result};
+use block::{BlockError, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::future::{Future, poll_fn};
@@ -70,16 +70,6 @@ struct Progress {
     guard: Option<Arc<RangeGuard>>,
 }
 
-impl Progress {
-    /// "No space" promises that nothing has changed. Where a part was written before, it is another error.
-    fn told(&self) -> Result<()> {
-        self.outcome.clone().map_err(|error| match error.kind {
-            ErrorKind::NoSpace if self.changed => BlockError { kind: ErrorKind::Device, ..error },
-            _ => error,
-        })
-    }
-}
-
 impl Request {
     pub(crate) fn new(
         layer: LayerId,
@@ -133,7 +123,7 @@ impl Request {
         poll_fn(|context| {
             let mut progress = self.progress.lock();
             if progress.ended {
-                return Poll::Ready(progress.told());
+                return Poll::Ready(progress.outcome.clone());
             }
             progress.waker = Some(context.waker().clone());
             Poll::Pending
