@@ -21,9 +21,9 @@ pub struct Limits {
     pub connections_max: usize,
     /// Connections that have not logged in. One more takes the place of the oldest of them.
     pub half_open_max: usize,
-    /// Sessions in all.
+    /// Normal sessions in all. Discovery sessions count as half open.
     pub sessions_max: usize,
-    /// Sessions of one initiator name.
+    /// Normal sessions of one initiator name.
     pub sessions_per_initiator_max: usize,
     /// Bytes of commands under way of one session; more commands wait. One command may always go.
     pub session_bytes_max: usize,
@@ -61,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// The kernel's send and receive buffer of a connection, in bytes each; none leaves it to the kernel.
     pub socket_buffer_bytes: Option<usize>,
+    /// How long a discovery session may last.
+    pub discovery_time_max: Duration,
     /// How long the last bytes of a closing connection may take to be sent.
     pub close_timeout: Duration,
     /// How long the other side may take to close a connection that this side has closed, before it is cut.
@@ -78,6 +80,7 @@ impl Config {
             connection: iscsi::target::Config { offer: Offer::default(), ..Default::default() },
             limits: Limits::default(),
             socket_buffer_bytes: None,
+            discovery_time_max: Duration::from_secs(60),
             close_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(1),
         }

@@ -133,14 +133,13 @@ impl Connection {
         })
         .await;
         self.log_end();
-        let Self { wire, session, mut execution, predecessor, presence, .. } = self;
+        let Self { wire, session, mut execution, presence, .. } = self;
         drop(wire);
         presence.disconnected();
+        session.iter().for_each(Session::disconnected);
         execution.forget_all_waiting();
+        // One that still waited for its predecessor has started nothing: its own successor waits for both.
         poll_fn(|context| execution.poll_quiet(context)).await;
-        if let Some(predecessor) = predecessor {
-            predecessor.await;
-        }
         drop((session, presence));
     }
 
@@ -175,10 +174,10 @@ impl Connection {
 
     /// Nothing more is read or sent.
     fn end(&mut self, why: &str) {
-        if self.stage != Stage::Over {
-            self.stage = Stage::Over;
+        if self.why.is_empty() {
             self.why = why.to_owned();
         }
+        self.stage = Stage::Over;
     }
 
     /// Takes nothing more in, and answers what is on the medium. What has not started is the host's to send again.
@@ -284,9 +283,10 @@ impl Connection {
             }
             (Event::SessionEstablished(established), Some(session)) => {
                 *session.entry.parameters.lock() = Some(established.parameters);
-                if established.session_type == SessionType::Normal {
-                    // Who only looks around still makes room when others wait to log in.
-                    self.presence.logged_in();
+                match established.session_type {
+                    SessionType::Normal => self.presence.logged_in(),
+                    // Who only looks around still makes room when others wait to log in, and does not stay.
+                    SessionType::Discovery => self.close_within(self.shared.config.discovery_time_max),
                 }
                 self.log_start();
             }
@@ -302,11 +302,13 @@ impl Connection {
     fn login(&mut self, request: &iscsi::target::LoginRequested) {
         match login::decide(&self.shared, &self.place, &self.mailbox, request) {
             Ok((mut session, accept)) => {
-                self.predecessor = session.take_predecessor();
+                self.predecessor = session.take_predecessors();
                 let limits = &self.shared.config.limits;
                 let budget = Budget::new(Arc::clone(&self.shared.gauge), limits.session_bytes_max);
                 self.execution = Execution::new(budget, self.predecessor.is_some());
                 self.session = Some(session);
+                // Rights taken away after they were asked for, but before the session was there to be told.
+                self.reauthorize();
                 self.wire.protocol.login_accept(accept);
             }
             Err(status) => {
@@ -406,6 +408,8 @@ impl Connection {
                 break;
             }
             match outbox.poll_write(Pin::new(socket), context) {
+                // An answer may be long and the way narrow: as long as it gets on, the end waits.
+                Poll::Ready(Ok(_)) if self.stage == Stage::Finishing => self.close_at = None,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => self.end(&error.to_string()),
                 Poll::Pending => break,
@@ -429,10 +433,18 @@ impl Connection {
             self.close_at = Some(self.shared.now() + config.linger);
             // An error means that the other side has closed already.
             let _ = SockRef::from(&self.wire.socket).shutdown(Shutdown::Write);
-        } else if self.stage == Stage::Closing && self.close_at.is_none() {
-            self.close_at = Some(self.shared.now() + config.close_timeout);
+        } else if self.stage == Stage::Closing
+            || (self.stage == Stage::Finishing && self.execution.is_quiet())
+        {
+            self.close_within(config.close_timeout);
         }
         done
+    }
+
+    /// The connection ends after this time, if nothing ends it before.
+    fn close_within(&mut self, time: Duration) {
+        let at = self.shared.now() + time;
+        self.close_at = Some(self.close_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Sees to the protocol's times. True if something happened.
@@ -449,7 +461,11 @@ impl Connection {
         }
         let now = self.shared.now();
         if self.close_at.is_some_and(|at| at <= now) {
-            self.stage = Stage::Over;
+            self.end(if self.stage == Stage::Open {
+                "discovery took too long"
+            } else {
+                "the rest took too long"
+            });
         } else if protocol_at.is_some_and(|at| at <= now) {
             self.wire.protocol.handle_timeout(now);
             self.take_events(context);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 /// Someone asks to use a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginRequest {
-    /// The initiator's iSCSI name, as it says; nothing is proven by it alone.
+    /// The initiator's iSCSI name, as it says, in lower case; nothing is proven by it alone.
     pub initiator: String,
-    /// The target asked for.
+    /// The target asked for, in lower case.
     pub target: String,
     /// The session identifier the initiator chose.
     pub isid: Isid,

@@ -20,21 +20,20 @@ pub(crate) fn decide(
     request: &LoginRequested,
 ) -> Result<(Session, LoginAccept), LoginStatus> {
     if request.tsih != Tsih::NEW {
-        return Err(join_existing(shared, request));
+        return Err(join_existing(shared, place, request));
     }
     let (port, access) = match request.session_type {
         SessionType::Discovery => (None, Access::default()),
         SessionType::Normal => {
-            let login = login_request(place, request)?;
-            let access = shared.directory.authorize(&login).map_err(crate::LoginRefusal::status)?;
-            let LoginRequest { initiator, target, isid, .. } = login;
-            (Some(Port { initiator, isid, target, group: place.group }), access)
+            let (port, access) = authorize(shared, place, request)?;
+            (Some(port), access)
         }
     };
     let admission = Admission {
         port,
-        initiator: request.initiator_name.clone(),
+        initiator: request.initiator_name.to_ascii_lowercase(),
         isid: request.isid,
+        cid: request.cid,
         peer: place.peer,
         local: place.local,
         now: shared.now(),
@@ -52,21 +51,44 @@ pub(crate) fn decide(
 }
 
 /// A login into a session that exists. One connection a session is all there is: whoever lost that one starts
-/// anew, and the old session is ended for good (RFC 7143 §6.3.1).
-fn join_existing(shared: &Shared, request: &LoginRequested) -> LoginStatus {
-    match shared.registry.find(&request.initiator_name, request.isid, request.tsih) {
+/// anew, and the old session is ended for good (RFC 7143 §6.3.1). A second connection is refused, and nothing
+/// happens to the first.
+fn join_existing(shared: &Shared, place: &Place, request: &LoginRequested) -> LoginStatus {
+    if request.session_type == SessionType::Discovery {
+        return LoginStatus::SessionDoesNotExist;
+    }
+    let port = match authorize(shared, place, request) {
+        Ok((port, _)) => port,
+        Err(status) => return status,
+    };
+    match shared.registry.find(&port, request.tsih) {
+        None => LoginStatus::SessionDoesNotExist,
+        Some(session) if session.cid != request.cid => LoginStatus::TooManyConnections,
         Some(session) => {
-            shared.registry.tell(session, Message::Drop("the initiator wants its connection back"));
+            shared.registry.tell(session.id, Message::Drop("the initiator wants its connection back"));
             LoginStatus::SessionDoesNotExist
         }
-        None => LoginStatus::SessionDoesNotExist,
     }
 }
 
-fn login_request(place: &Place, request: &LoginRequested) -> Result<LoginRequest, LoginStatus> {
-    let target = request.target_name.clone().ok_or(LoginStatus::MissingParameter)?;
-    let initiator = request.initiator_name.clone();
-    Ok(LoginRequest { initiator, target, isid: request.isid, peer: place.peer, local: place.local })
+/// What the directory lets the port do. From here on names are in lower case, so that a session is found again by
+/// whoever writes its names in another way.
+fn authorize(
+    shared: &Shared,
+    place: &Place,
+    request: &LoginRequested,
+) -> Result<(Port, Access), LoginStatus> {
+    let target = request.target_name.as_deref().ok_or(LoginStatus::MissingParameter)?;
+    let login = LoginRequest {
+        initiator: request.initiator_name.to_ascii_lowercase(),
+        target: target.to_ascii_lowercase(),
+        isid: request.isid,
+        peer: place.peer,
+        local: place.local,
+    };
+    let access = shared.directory.authorize(&login).map_err(crate::LoginRefusal::status)?;
+    let LoginRequest { initiator, target, isid, .. } = login;
+    Ok((Port { initiator, isid, target, group: place.group }, access))
 }
 
 /// What the directory says of the session's rights now; none if it may not stay.
@@ -94,8 +116,8 @@ pub(crate) fn targets(
     let current = entry.port.as_ref().map(|port| port.target.as_str());
     let wanted = |name: &str| match which {
         SendTargets::All => true,
-        SendTargets::Current => Some(name) == current,
-        SendTargets::Named(wanted) => name == wanted,
+        SendTargets::Current => current.is_some_and(|current| name.eq_ignore_ascii_case(current)),
+        SendTargets::Named(wanted) => name.eq_ignore_ascii_case(wanted),
     };
     let found = shared.directory.targets_for(&entry.initiator, place.peer, place.local);
     let found = found.into_iter().filter(|target| wanted(&target.name));

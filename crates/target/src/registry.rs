@@ -2,7 +2,7 @@
 
 use crate::config::Limits;
 use iscsi::parameters::Parameters;
-use iscsi::{Isid, PortalGroupTag, Tsih};
+use iscsi::{Cid, Isid, PortalGroupTag, Tsih};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -35,7 +35,8 @@ pub(crate) enum Message {
 
 pub(crate) type Mailbox = mpsc::UnboundedSender<Message>;
 
-/// An initiator port at a target: at most one session (RFC 7143 §4.4.3, the nexus rule).
+/// An initiator port at a target: at most one session (RFC 7143 §4.4.3, the nexus rule). Names are in lower case:
+/// they are equal whatever their case (RFC 7143 §4.2.7.2), and everything that compares ports compares bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Port {
     pub(crate) initiator: String,
@@ -77,6 +78,8 @@ pub(crate) struct SessionEntry {
     pub(crate) initiator: String,
     pub(crate) isid: Isid,
     pub(crate) tsih: Tsih,
+    /// Of its one connection.
+    pub(crate) cid: Cid,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) since: Duration,
@@ -92,9 +95,9 @@ pub(crate) struct SessionEntry {
 pub struct SessionInfo {
     /// Its number in this server.
     pub id: SessionId,
-    /// The initiator's iSCSI name.
+    /// The initiator's iSCSI name, in lower case.
     pub initiator: String,
-    /// The target's; none for a discovery session.
+    /// The target's, in lower case; none for a discovery session.
     pub target: Option<String>,
     /// The initiator's identifier of the session.
     pub isid: Isid,
@@ -141,6 +144,7 @@ pub(crate) struct Admission {
     pub(crate) port: Option<Port>,
     pub(crate) initiator: String,
     pub(crate) isid: Isid,
+    pub(crate) cid: Cid,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) now: Duration,
@@ -150,8 +154,9 @@ pub(crate) struct Admission {
 /// A session that was let in.
 pub(crate) struct Admitted {
     pub(crate) entry: Arc<SessionEntry>,
-    /// The session whose place it took: to be waited for before the first command runs (promise 7).
-    pub(crate) predecessor: Option<watch::Receiver<bool>>,
+    /// Every earlier session of the port that may still touch a medium: to be waited for before the first command
+    /// runs (promise 7).
+    pub(crate) predecessors: Vec<watch::Receiver<bool>>,
     /// The same port was here before and was lost.
     pub(crate) returned: bool,
 }
@@ -163,7 +168,9 @@ pub(crate) struct NoRoom;
 #[derive(Default)]
 struct Sessions {
     all: BTreeMap<SessionId, Arc<SessionEntry>>,
-    by_port: HashMap<Port, SessionId>,
+    /// Normal sessions whose connection lives. Others only wait for the medium, and take nobody's place.
+    connected: HashSet<SessionId>,
+    /// Counts of `connected`.
     per_initiator: HashMap<String, usize>,
     tsihs: HashSet<u16>,
     tsih_last: u16,
@@ -292,24 +299,23 @@ impl Registry {
     }
 
     /// Lets a session in, in the place of an older one of the same port if there is one: that one is told to end.
+    /// A discovery session stays half open, and is bounded as such; it takes no place of a normal one.
     pub(crate) fn admit(&self, admission: Admission) -> Result<Admitted, NoRoom> {
         let mut sessions = self.sessions.lock();
-        let old_id = admission.port.as_ref().and_then(|port| sessions.by_port.get(port).copied());
-        let old = old_id.and_then(|id| sessions.all.get(&id).cloned());
-        let of_initiator = sessions.per_initiator.get(&admission.initiator).copied().unwrap_or(0);
-        let room = sessions.all.len() < self.limits.sessions_max
-            && of_initiator < self.limits.sessions_per_initiator_max + usize::from(old.is_some());
+        let old = sessions.of_port(admission.port.as_ref());
+        let room = sessions.has_room(&self.limits, &admission, &old);
         let tsih = if room { sessions.take_tsih() } else { None };
         let Some(tsih) = tsih else { return Err(NoRoom) };
-        let returned =
-            admission.port.as_ref().is_some_and(|port| sessions.lost.contains(port)) || old.is_some();
-        let predecessor = old.map(|old| {
+        let lost = admission.port.as_ref().is_some_and(|port| sessions.lost.contains(port));
+        let returned = lost || !old.is_empty();
+        let replace = |old: Arc<SessionEntry>| {
             let _ = old.mailbox.send(Message::Drop("the initiator logged in again"));
             old.over.subscribe()
-        });
+        };
+        let predecessors = old.into_iter().map(replace).collect();
         let entry = self.entry(admission, tsih);
         sessions.insert(Arc::clone(&entry));
-        Ok(Admitted { entry, predecessor, returned })
+        Ok(Admitted { entry, predecessors, returned })
     }
 
     fn entry(&self, admission: Admission, tsih: Tsih) -> Arc<SessionEntry> {
@@ -319,6 +325,7 @@ impl Registry {
             initiator: admission.initiator,
             isid: admission.isid,
             tsih,
+            cid: admission.cid,
             peer: admission.peer,
             local: admission.local,
             since: admission.now,
@@ -329,16 +336,21 @@ impl Registry {
         })
     }
 
+    /// The session's connection is gone; others may have its place.
+    pub(crate) fn session_disconnected(&self, entry: &SessionEntry) {
+        self.sessions.lock().disconnected(entry);
+    }
+
     /// Nothing of the session touches a medium any more.
     pub(crate) fn session_over(&self, entry: &SessionEntry) {
         self.sessions.lock().remove(entry);
         entry.over.send_replace(true);
     }
 
-    /// Tells every session of `target`.
+    /// Tells every session of `target`, whatever its case.
     pub(crate) fn tell_target(&self, target: &str, message: Message) {
         for entry in self.sessions.lock().all.values() {
-            if entry.port.as_ref().is_some_and(|port| port.target == target) {
+            if entry.port.as_ref().is_some_and(|port| port.target.eq_ignore_ascii_case(target)) {
                 let _ = entry.mailbox.send(message);
             }
         }
@@ -350,11 +362,11 @@ impl Registry {
         entry.is_some_and(|entry| entry.mailbox.send(message).is_ok())
     }
 
-    /// The session with this handle, if it belongs to this initiator port.
-    pub(crate) fn find(&self, initiator: &str, isid: Isid, tsih: Tsih) -> Option<SessionId> {
+    /// The session with this handle, if it is this port's.
+    pub(crate) fn find(&self, port: &Port, tsih: Tsih) -> Option<Arc<SessionEntry>> {
         let sessions = self.sessions.lock();
         let mut entries = sessions.all.values();
-        entries.find(|e| e.tsih == tsih && e.isid == isid && e.initiator == initiator).map(|entry| entry.id)
+        entries.find(|entry| entry.tsih == tsih && entry.port.as_ref() == Some(port)).cloned()
     }
 
     pub(crate) fn list(&self) -> Vec<SessionInfo> {
@@ -374,12 +386,42 @@ impl Sessions {
         None
     }
 
+    /// The sessions of a port that are not over: one, and those before it that a stuck volume keeps.
+    fn of_port(&self, port: Option<&Port>) -> Vec<Arc<SessionEntry>> {
+        let of_port = |entry: &&Arc<SessionEntry>| port.is_some() && entry.port.as_ref() == port;
+        self.all.values().filter(of_port).cloned().collect()
+    }
+
+    /// Whether there is room for a session that takes the place of `old` ones. What a stuck volume keeps of
+    /// sessions that are gone has no part in it, up to as many again: hosts must be able to come back.
+    fn has_room(&self, limits: &Limits, admission: &Admission, old: &[Arc<SessionEntry>]) -> bool {
+        let replaced = old.iter().filter(|old| self.connected.contains(&old.id)).count();
+        let of_initiator = self.per_initiator.get(&admission.initiator).copied().unwrap_or(0);
+        let in_all = limits.sessions_max.saturating_mul(2).saturating_add(limits.half_open_max);
+        let normal = admission.port.is_some();
+        let full = self.connected.len() >= limits.sessions_max + replaced
+            || of_initiator >= limits.sessions_per_initiator_max + replaced;
+        self.all.len() < in_all.saturating_add(old.len()) && !(normal && full)
+    }
+
     fn insert(&mut self, entry: Arc<SessionEntry>) {
-        *self.per_initiator.entry(entry.initiator.clone()).or_default() += 1;
-        if let Some(port) = &entry.port {
-            self.by_port.insert(port.clone(), entry.id);
+        if entry.port.is_some() {
+            *self.per_initiator.entry(entry.initiator.clone()).or_default() += 1;
+            self.connected.insert(entry.id);
         }
         self.all.insert(entry.id, entry);
+    }
+
+    fn disconnected(&mut self, entry: &SessionEntry) {
+        if !self.connected.remove(&entry.id) {
+            return;
+        }
+        if let Some(count) = self.per_initiator.get_mut(&entry.initiator) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_initiator.remove(&entry.initiator);
+            }
+        }
     }
 
     fn remove(&mut self, entry: &SessionEntry) {
@@ -387,17 +429,10 @@ impl Sessions {
             return;
         }
         self.tsihs.remove(&entry.tsih.0);
-        if let Some(count) = self.per_initiator.get_mut(&entry.initiator) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_initiator.remove(&entry.initiator);
-            }
+        self.disconnected(entry);
+        if let Some(port) = &entry.port {
+            self.remember_lost(port);
         }
-        let Some(port) = &entry.port else { return };
-        if self.by_port.get(port) == Some(&entry.id) {
-            self.by_port.remove(port);
-        }
-        self.remember_lost(port);
     }
 
     fn remember_lost(&mut self, port: &Port) {
@@ -433,7 +468,16 @@ mod tests {
         let initiator = initiator.to_owned();
         let now = Duration::ZERO;
         (
-            Admission { port: Some(port), initiator, isid, peer: address, local: address, now, mailbox },
+            Admission {
+                port: Some(port),
+                initiator,
+                isid,
+                cid: Cid(1),
+                peer: address,
+                local: address,
+                now,
+                mailbox,
+            },
             messages,
         )
     }
@@ -444,19 +488,19 @@ mod tests {
         let registry = registry(Limits::default());
         let (first, mut first_messages) = admission("iqn.a", 1, "iqn.t");
         let first = registry.admit(first).unwrap();
-        assert!(first.predecessor.is_none() && !first.returned);
+        assert!(first.predecessors.is_empty() && !first.returned);
         let others = [
             admission("iqn.a", 2, "iqn.t").0,
             admission("iqn.b", 1, "iqn.t").0,
             admission("iqn.a", 1, "iqn.u").0,
         ];
         for other in others {
-            assert!(registry.admit(other).unwrap().predecessor.is_none(), "another port or target");
+            assert!(registry.admit(other).unwrap().predecessors.is_empty(), "another port or target");
         }
         assert!(first_messages.try_recv().is_err());
         let again = registry.admit(admission("iqn.a", 1, "iqn.t").0).unwrap();
         assert!(matches!(first_messages.try_recv(), Ok(Message::Drop(_))));
-        let predecessor = again.predecessor.unwrap();
+        let predecessor = &again.predecessors[0];
         assert!(!*predecessor.borrow(), "still at work");
         registry.session_over(&first.entry);
         assert!(*predecessor.borrow());
@@ -479,6 +523,42 @@ mod tests {
         assert_eq!(admit("iqn.d", 1).err(), Some(NoRoom), "five in all");
         registry.session_over(&first.entry);
         admit("iqn.d", 1).unwrap();
+        assert_eq!(admit("iqn.e", 1).err(), Some(NoRoom));
+        admit("iqn.d", 1).expect("taking the place of one's own, with all places taken");
+    }
+
+    /// A disk that hung kept every session's count, until the host could log in nowhere, to no other volume either.
+    #[test]
+    fn sessions_that_only_wait_for_a_stuck_disk_take_no_place() {
+        let limits = Limits { sessions_max: 3, sessions_per_initiator_max: 1, ..Limits::default() };
+        let registry = registry(limits);
+        let stuck = registry.admit(admission("iqn.a", 1, "iqn.t").0).unwrap();
+        for round in 0..3 {
+            let again = registry.admit(admission("iqn.a", 1, "iqn.t").0).expect("reinstatement");
+            assert_eq!(
+                again.predecessors.len(),
+                1,
+                "round {round}: the one that is at work, not all in between"
+            );
+            registry.session_disconnected(&stuck.entry);
+            registry.session_disconnected(&again.entry);
+            let elsewhere = registry.admit(admission("iqn.a", 1, "iqn.u").0).expect("another volume");
+            registry.session_over(&elsewhere.entry);
+            registry.session_over(&again.entry);
+        }
+        assert_eq!(registry.list().len(), 1);
+    }
+
+    /// 64 discovery logins under a victim's name kept the victim out.
+    #[test]
+    fn discovery_takes_no_place_of_normal_sessions() {
+        let limits = Limits { sessions_max: 1, sessions_per_initiator_max: 1, ..Limits::default() };
+        let registry = registry(limits);
+        let discovery = || Admission { port: None, ..admission("iqn.a", 1, "iqn.t").0 };
+        let held: Vec<_> = (0..8).map(|_| registry.admit(discovery()).unwrap()).collect();
+        registry.admit(admission("iqn.a", 1, "iqn.t").0).expect("a normal session beside them");
+        held.iter().for_each(|admitted| registry.session_over(&admitted.entry));
+        assert_eq!(registry.admit(admission("iqn.a", 2, "iqn.t").0).err(), Some(NoRoom), "one is one");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) struct Session {
     pub(crate) nexus: NexusId,
     /// Sorted by number.
     units: Vec<UnitGrant>,
-    predecessor: Option<watch::Receiver<bool>>,
+    predecessors: Vec<watch::Receiver<bool>>,
     returned: bool,
     data_out_max: u32,
     registry: Arc<Registry>,
@@ -34,7 +34,7 @@ impl Session {
         let mut session = Self {
             nexus,
             units: Vec::new(),
-            predecessor: admitted.predecessor,
+            predecessors: admitted.predecessors,
             returned: admitted.returned,
             entry: admitted.entry,
             data_out_max,
@@ -46,13 +46,24 @@ impl Session {
         session
     }
 
-    /// Ready when nothing of the session whose place this one took touches a medium any more. None if that is so.
-    pub(crate) fn take_predecessor(&mut self) -> Option<BoxFuture<'static, ()>> {
-        let mut over = self.predecessor.take().filter(|over| !*over.borrow())?;
+    /// Ready when nothing of the sessions whose place this one took touches a medium any more. None if that is so.
+    pub(crate) fn take_predecessors(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let mut predecessors = std::mem::take(&mut self.predecessors);
+        predecessors.retain(|over| !*over.borrow());
+        if predecessors.is_empty() {
+            return None;
+        }
         Some(Box::pin(async move {
-            // An error means that it is gone altogether.
-            let _ = over.wait_for(|over| *over).await;
+            for mut over in predecessors {
+                // An error means that it is gone altogether.
+                let _ = over.wait_for(|over| *over).await;
+            }
         }))
+    }
+
+    /// Its connection is gone. What it has on a medium may take its time.
+    pub(crate) fn disconnected(&self) {
+        self.registry.session_disconnected(&self.entry);
     }
 
     pub(crate) fn unit(&self, lun: iscsi::Lun) -> Option<&Arc<LogicalUnitHandle>> {

@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use target::{
     Access, Config, Directory, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, TargetEntry, UnitGrant,
@@ -165,14 +165,18 @@ impl Volume for HangingVolume {
 pub struct TestDirectory {
     pub units: Mutex<HashMap<String, Vec<UnitGrant>>>,
     pub refused: Mutex<Vec<String>>,
+    /// Everybody is refused from right after the next login was let in.
+    pub revokes_after_next: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Directory for TestDirectory {
     fn authorize(&self, login: &LoginRequest) -> Result<Access, LoginRefusal> {
         assert_ne!(login.initiator, POISON, "a defect, for a test");
-        if self.refused.lock().contains(&login.initiator) {
+        if self.refused.lock().contains(&login.initiator) || self.closed.load(Ordering::SeqCst) {
             return Err(LoginRefusal::Forbidden);
         }
+        self.closed.store(self.revokes_after_next.load(Ordering::SeqCst), Ordering::SeqCst);
         match self.units.lock().get(&login.target) {
             Some(units) => Ok(Access { target_alias: None, units: units.clone() }),
             None => Err(LoginRefusal::NotFound),
