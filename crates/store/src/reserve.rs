@@ -48,7 +48,9 @@ impl Engine {
         match result {
             Ok(0) => self.work_wanted.happen(),
             Ok(_) => {
-                let (free, below) = (self.slabs.lock().free(), self.state().budget.collect_below);
+                // One lock at a time: others take the slabs' while they hold the state's.
+                let below = self.state().budget.collect_below;
+                let free = self.slabs.lock().free();
                 if free < below {
                     self.work_wanted.happen();
                 }

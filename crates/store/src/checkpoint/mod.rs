@@ -95,7 +95,11 @@ impl Engine {
     }
 
     async fn commit_cut(&self, cut: &mut Cut) -> Result<()> {
-        let prepare = |state: &mut State| Ok(state.changes_of(cut));
+        let prepare = |state: &mut State| match &state.health {
+            // A flush failed meanwhile: the nodes may not be on the disk.
+            Health::ReadOnly(why) => Err(self.error(ErrorKind::ReadOnly, format!("takes no writes: {why}"))),
+            _ => Ok(state.changes_of(cut)),
+        };
         self.transact(prepare, |state, prepared| state.checkpoint_done(prepared)).await?;
         let mut state = self.state();
         for layer in &cut.layers {
@@ -272,6 +276,10 @@ impl State {
         self.pool_record = prepared.pool;
         self.ranges = prepared.ranges;
         for (from, to) in prepared.aliases {
+            // In memory all aliases lead straight to the layer that lives.
+            for target in self.aliases.values_mut().filter(|target| **target == from) {
+                *target = to;
+            }
             self.aliases.insert(from, to);
         }
         for (id, record) in prepared.layers {

@@ -10,9 +10,9 @@ mod relocate;
 use crate::engine::Engine;
 use crate::format::{Location, SegmentId, Stream};
 use crate::map::{Find, NodeKey};
-use crate::recover::Scanner;
+use crate::recover::{Found, Scanner};
 use crate::state::{Needed, State};
-use block::Result;
+use block::{BlockError, Result};
 use relocate::Moving;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl Engine {
     /// Has the next checkpoint write the nodes anew that live in `victim`.
     async fn renew_nodes(&self, victim: &Victim) -> Result<bool> {
         let Some((mut scanner, _pin)) = self.walk(victim) else { return Ok(true) };
-        while let Some(found) = scanner.next().await? {
+        while let Some(found) = self.next_of(victim, &mut scanner).await {
             let mut block = found.data_block;
             for piece in &found.descriptor.pieces {
                 if let crate::format::batch::PieceKind::Node { level, .. } = piece.kind {
@@ -92,9 +92,10 @@ impl Engine {
                     let key = NodeKey::new(level, piece.address.0);
                     loop {
                         let step = self.state().renew(piece.layer, key, place);
-                        match step {
-                            Ok(()) => break,
-                            Err(needed) => self.load(needed).await?,
+                        let Err(needed) = step else { break };
+                        if let Err(error) = self.load(needed).await {
+                            self.give_up(victim, &error);
+                            return Ok(true);
                         }
                     }
                 }
@@ -102,6 +103,23 @@ impl Engine {
             }
         }
         Ok(true)
+    }
+
+    /// The next batch of a victim; none at its end, which is also where it cannot be read.
+    async fn next_of(&self, victim: &Victim, scanner: &mut Scanner<'_>) -> Option<Found> {
+        scanner.next().await.unwrap_or_else(|error| {
+            self.give_up(victim, &error);
+            None
+        })
+    }
+
+    /// A segment that cannot be read, or whose blocks cannot be looked up, stays as it is; others are collected.
+    fn give_up(&self, victim: &Victim, error: &BlockError) {
+        let mut state = self.state();
+        if state.segments.get(victim.id).is_some() {
+            state.segments.change(victim.id).damaged = true;
+        }
+        state.degrade(&format!("segment {} cannot be collected: {error}", victim.id));
     }
 
     /// A walk over the batches of a segment, which is pinned meanwhile.
@@ -119,7 +137,7 @@ impl State {
     /// Writes wait for a slab and none of the `free` ones is for them.
     pub(crate) fn is_stalled(&self, free: u64) -> bool {
         let head = &self.heads[usize::from(Stream::Host.code())];
-        self.host.has_queue() && head.reserved() == 0 && !head.reserving && free <= self.host_floor_now()
+        self.host.waits_for_room() && head.reserved() == 0 && !head.reserving && free <= self.host_floor_now()
     }
 
     /// The last round gained nothing, and little was written since.

@@ -55,8 +55,11 @@ impl Engine {
     /// Collects what lives in `victim`, writing full batches as it goes. False if there is no more room.
     pub(super) async fn gather(&self, victim: &Victim, moving: &mut Moving) -> Result<bool> {
         let Some((mut scanner, _pin)) = self.walk(victim) else { return Ok(true) };
-        while let Some(found) = scanner.next().await? {
-            self.gather_batch(victim.id, &found, moving).await?;
+        while let Some(found) = self.next_of(victim, &mut scanner).await {
+            if let Err(error) = self.gather_batch(victim.id, &found, moving).await {
+                self.give_up(victim, &error);
+                return Ok(true);
+            }
             while wide(moving.blocks.len()) >= u64::from(BATCH_BLOCKS_MAX) {
                 if !self.write_moved(moving).await? {
                     return Ok(false);

@@ -78,7 +78,12 @@ impl Engine {
 
     /// Does what can be done at once; returns the batch to be written next.
     pub(super) fn take(self: &Arc<Self>, steps: Steps) -> Option<Batch> {
+        let some_ended = !steps.ended.0.is_empty();
         steps.ended.tell();
+        if some_ended {
+            // Writers that wait because of what others touch look again.
+            self.room_made.happen();
+        }
         if steps.flush {
             self.runtime.spawn(Box::pin(Arc::clone(self).flush_for_batches()));
         }

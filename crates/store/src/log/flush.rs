@@ -76,7 +76,10 @@ impl Engine {
             if for_batches {
                 state.host.flushing = false;
             }
-            match result {
+            // A flush that was under way when another one failed may not have been told.
+            let refusal = state.refusal(&self.name).filter(|error| error.kind == ErrorKind::ReadOnly);
+            let outcome = refusal.map_or_else(|| result.clone(), Err);
+            match &outcome {
                 Ok(()) => state.host.durable = state.host.durable.max(until),
                 Err(error) => {
                     state.make_read_only(&format!("a flush failed: {error}"));

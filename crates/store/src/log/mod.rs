@@ -154,6 +154,11 @@ impl HostLog {
         self.queue.front().is_some_and(urgent)
     }
 
+    /// Something waits to be written, and not only for what is being written.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.has_queue() && self.flights.is_empty()
+    }
+
     /// Something waits to be written.
     pub(crate) fn has_queue(&self) -> bool {
         !self.queue.is_empty()

@@ -60,6 +60,9 @@ impl Engine {
         }
         self.disk.flush().await?;
         let prepare = |state: &mut State| {
+            if matches!(state.health, Health::ReadOnly(_)) {
+                return Err(self.error(ErrorKind::ReadOnly, "takes no writes"));
+            }
             state.give_up_tail(host_end);
             let ended = state.epoch;
             let next = LogRange {

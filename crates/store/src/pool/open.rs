@@ -172,10 +172,24 @@ fn check_image(image: &Image, label: &Label) -> std::result::Result<(), &'static
             return Err("layers go in circles");
         }
     }
+    if image.aliases.iter().any(|(from, to)| to <= from) {
+        return Err("a layer was merged into an older one");
+    }
     if image.volumes.values().any(|volume| !image.layers.contains_key(&volume.top)) {
         return Err("a volume's layer is missing");
     }
     Ok(())
+}
+
+/// The same aliases, each leading to the layer at the end of its chain. Children are younger than their parents,
+/// so aliases lead to higher numbers.
+fn straight(aliases: &BTreeMap<LayerId, LayerId>) -> BTreeMap<LayerId, LayerId> {
+    let mut straight = BTreeMap::new();
+    for (from, to) in aliases.iter().rev() {
+        let end = straight.get(to).copied().unwrap_or(*to);
+        straight.insert(*from, end);
+    }
+    straight
 }
 
 fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedSlabs) -> State {
@@ -187,7 +201,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
     let node_bytes = wide(std::mem::size_of::<crate::map::Entries>()) + 128;
     let mut state = State {
         layers: BTreeMap::new(),
-        aliases: image.aliases.clone(),
+        aliases: straight(&image.aliases),
         volumes: BTreeMap::new(),
         segments: segments_of(&image.segments, slab_blocks),
         heads: Default::default(),

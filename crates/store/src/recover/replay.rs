@@ -14,22 +14,25 @@ use std::collections::BTreeSet;
 
 /// Leaves that are loaded at the same time.
 const LOADS: usize = 128;
+/// Blocks of a piece of zeros whose leaves are loaded ahead at the most: 64 leaves.
+const ZEROS_LOADED_MAX: u64 = 64 << 8;
 
 impl Engine {
     /// Replays the host batches of an epoch. Returns where that ended.
     pub(super) async fn replay_host(&self, epoch: Epoch, range: &LogRange, log: &Log) -> Result<Seq> {
         let of_epoch = log.range((epoch, Seq(0))..=(epoch, Seq(u64::MAX)));
         let durable = of_epoch.map(|(_, batch)| batch.descriptor.header.durable).max().unwrap_or(Seq(0));
+        // What an earlier opening has replayed was whole then; a block that was damaged since is found when read.
+        let promised = if range.host_end == OPEN_END { durable } else { durable.max(range.host_end) };
         let mut batches = Vec::new();
         let mut seq = range.host_first;
         while seq < range.host_end {
             match log.get(&(epoch, seq)) {
-                Some(batch) if batch.whole || seq < durable => batches.push(batch),
+                Some(batch) if batch.whole || seq < promised => batches.push(batch),
                 _ => break,
             }
             seq = seq.next();
         }
-        let promised = if range.host_end == OPEN_END { durable } else { durable.max(range.host_end) };
         if seq < promised.min(range.host_end) {
             return Err(self.lost_log(seq));
         }
@@ -58,7 +61,9 @@ impl Engine {
     async fn load_touched(&self, batches: &[&Logged]) -> Result<()> {
         let mut touched = BTreeSet::new();
         for piece in batches.iter().flat_map(|batch| &batch.descriptor.pieces) {
-            if !matches!(piece.kind, PieceKind::Zeros(_)) {
+            // Zeros may speak of long stretches that are not mapped at all.
+            let long = u64::from(piece.count()) > ZEROS_LOADED_MAX;
+            if !(long && matches!(piece.kind, PieceKind::Zeros(_))) {
                 let layer = self.state().layer_now(piece.layer);
                 let leaves = leaves_of(piece.address, u64::from(piece.count()));
                 touched.extend(leaves.map(|leaf| (layer, leaf)));

@@ -97,7 +97,14 @@ impl<'a> Scanner<'a> {
         if wide(there) < u64::from(blocks) {
             let count = WINDOW_BLOCKS.max(blocks).min(self.end - self.at);
             let offset = self.engine.state().segments.offset(self.slab, self.at);
-            self.window = self.engine.disk.read(offset, count_of(count) * BLOCK_SIZE).await?;
+            let ahead = self.engine.disk.read(offset, count_of(count) * BLOCK_SIZE).await;
+            // A bad sector in what is only read ahead is not met where nothing was written.
+            self.window = match ahead {
+                Err(_) if count > blocks => {
+                    self.engine.disk.read(offset, count_of(blocks) * BLOCK_SIZE).await?
+                }
+                ahead => ahead?,
+            };
             self.window_start = self.at;
         }
         Ok(true)
