@@ -123,13 +123,10 @@ impl Command {
         self.bits(1, 0x1f).bits(2, 0xff).bits(3, 0xff).length(4, 1)
     }
 
-    #[expect(clippy::as_conversions, reason = "conversion traits are not const; u8 always fits")]
     const fn with_usage_of(mut self, field: Field) -> Self {
-        let mut at = field.byte as usize;
-        while at < field.byte as usize + field.len as usize {
-            self.usage[at] = 0xff;
-            at += 1;
-        }
+        // The field's bytes at the start of the CDB read as one number, moved down to where they belong.
+        let bits = u128::MAX << (128 - 8 * field.len) >> (8 * field.byte);
+        self.usage = (u128::from_be_bytes(self.usage) | bits).to_be_bytes();
         self
     }
 

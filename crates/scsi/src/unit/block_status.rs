@@ -15,10 +15,14 @@ const HEADER: u32 = 8;
 const DESCRIPTOR: u32 = 16;
 /// Descriptors in one answer at most; hosts ask on from where it ended.
 const DESCRIPTORS_MAX: u32 = 1024;
+/// Bytes of the volume one command looks at, at most: the answer may tell of fewer blocks than there are
+/// (SBC-3 5.6.1), and a volume of many TiB in small pieces would take seconds to walk.
+const LOOKED_AT_MAX: u64 = 1 << 30;
 
 impl LogicalUnit {
     pub(super) fn get_lba_status(&self, task: &Task<'_>) -> Result<Step, Sense> {
         let Range { offset, len } = self.rest_from(task.command.lba_of(task.cdb))?;
+        let len = len.min(LOOKED_AT_MAX);
         let wanted = task.length().saturating_sub(HEADER) / DESCRIPTOR;
         let max_extents = usize::try_from(wanted.clamp(1, DESCRIPTORS_MAX)).unwrap_or(1);
         Ok(self.media(task, MediaCommand::BlockStatus { offset, len, max_extents }, offset, len))
@@ -44,23 +48,15 @@ pub(super) fn report(
     let mut data = vec![0; 8];
     let mut start = offset >> shift;
     for run in runs(extents, offset, len, shift) {
-        while start < run.end {
-            let blocks = u32::try_from(run.end - start).unwrap_or(u32::MAX);
-            data.extend_from_slice(&start.to_be_bytes());
-            data.extend_from_slice(&blocks.to_be_bytes());
-            // PROVISIONING STATUS: 0h mapped or unknown, 1h deallocated.
-            data.extend_from_slice(&[if run.mapped { 0 } else { 1 }, 0, 0, 0]);
-            start += u64::from(blocks);
-            if full(&data, allocation_len) {
-                return complete(data, allocation_len);
-            }
-        }
+        // What is looked at has far fewer than 2³² blocks.
+        let blocks = u32::try_from(run.end - start).unwrap_or(u32::MAX);
+        data.extend_from_slice(&start.to_be_bytes());
+        data.extend_from_slice(&blocks.to_be_bytes());
+        // PROVISIONING STATUS: 0h mapped or unknown, 1h deallocated.
+        data.extend_from_slice(&[if run.mapped { 0 } else { 1 }, 0, 0, 0]);
+        start = run.end;
     }
     complete(data, allocation_len)
-}
-
-fn full(data: &[u8], allocation_len: u32) -> bool {
-    u32::try_from(data.len()).unwrap_or(u32::MAX) >= allocation_len.max(HEADER + DESCRIPTOR)
 }
 
 /// PARAMETER DATA LENGTH counts from the byte after itself, cut or not.
