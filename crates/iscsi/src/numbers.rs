@@ -135,6 +135,23 @@ impl Lun {
         }
     }
 
+    /// The number of a single-level LUN in either form of [`Lun::from_number`]; `None` for any other.
+    /// Small numbers may come in flat space form, too.
+    #[must_use]
+    pub const fn number(self) -> Option<u16> {
+        match self.0 {
+            [0, low, 0, 0, 0, 0, 0, 0] => Some(u16::from_be_bytes([0, low])),
+            [high @ 0x40..=0x7f, low, 0, 0, 0, 0, 0, 0] => Some(u16::from_be_bytes([high & 0x3f, low])),
+            _ => None,
+        }
+    }
+
+    /// True when both name the same logical unit, in whatever form.
+    #[must_use]
+    pub fn is_same_unit(self, other: Self) -> bool {
+        self == other || self.number().is_some_and(|number| other.number() == Some(number))
+    }
+
     /// The LUN's eight bytes as one big-endian number, as management tools print them.
     #[must_use]
     pub const fn to_u64(self) -> u64 {
@@ -164,10 +181,25 @@ mod tests {
     }
 
     #[test]
+    fn the_same_unit_may_be_named_in_two_forms() {
+        let (peripheral, flat) = (Lun([0, 5, 0, 0, 0, 0, 0, 0]), Lun([0x40, 5, 0, 0, 0, 0, 0, 0]));
+        assert!(peripheral.is_same_unit(flat) && flat.is_same_unit(peripheral));
+        assert!(!flat.is_same_unit(Lun([0x41, 5, 0, 0, 0, 0, 0, 0])));
+        // A well-known unit, another bus, a second level: no numbers, and the same only as themselves.
+        for other in [[0xc1, 1, 0, 0, 0, 0, 0, 0], [1, 5, 0, 0, 0, 0, 0, 0], [0, 5, 0, 1, 0, 0, 0, 0]] {
+            assert_eq!(Lun(other).number(), None);
+            assert!(!Lun(other).is_same_unit(peripheral) && Lun(other).is_same_unit(Lun(other)));
+        }
+    }
+
+    #[test]
     fn luns_use_peripheral_then_flat_addressing() {
         assert_eq!(Lun::from_number(5), Some(Lun([0, 5, 0, 0, 0, 0, 0, 0])));
         assert_eq!(Lun::from_number(0x123), Some(Lun([0x41, 0x23, 0, 0, 0, 0, 0, 0])));
         assert_eq!(Lun::from_number(0x4000), None);
+        for number in 0..=Lun::NUMBER_MAX {
+            assert_eq!(Lun::from_number(number).and_then(Lun::number), Some(number));
+        }
         assert_eq!(Lun::from_number(5).map(|lun| lun.to_string()), Some("0005000000000000".to_owned()));
     }
 }

@@ -310,3 +310,96 @@ fn a_command_carries_the_stamp_of_its_header_not_of_its_data() {
     let stamps: Vec<u64> = wire.commands().iter().map(|command| command.stamp).collect();
     assert_eq!(stamps, [7, 8]);
 }
+
+const ORDERED_WRITE_MORE: u8 = 0x22;
+const ORDERED_WRITE: u8 = 0xa2;
+
+/// A session whose budget for solicited data one write of eight blocks uses up, and in it write 1 of
+/// four blocks: one has come, a second may come unasked. For the rest it has no buffer, as the budget was
+/// used up when it came; it is free now.
+fn without_its_buffer(bits: u8) -> Wire {
+    let config = Config { write_buffer_bytes: 4096, ..Config::default() };
+    let mut wire = Wire::logged_in(config, &UNSOLICITED);
+    wire.command(9, WRITE, write_cdb(8), 4096, &[]);
+    let ttt = r2ts(&mut wire)[0].ttt.get();
+    wire.command(1, bits, write_cdb(4), 2048, &[0; 512]);
+    wire.data_out(9, ttt, 0, 0, true, &[0; 4096]);
+    let first = wire.commands().remove(0);
+    wire.target.respond(first.task, Response::good(Vec::new()));
+    let _: pdu::ScsiResponse = wire.receive_one().as_a();
+    wire
+}
+
+/// Sends a write of eight blocks without immediate data, and its data.
+fn write_eight_blocks(wire: &mut Wire, itt: u32, bits: u8) {
+    wire.command(itt, bits, write_cdb(8), 4096, &[]);
+    let asked = r2ts(wire);
+    assert_eq!(asked.len(), 1, "the budget allows it");
+    wire.data_out(itt, asked[0].ttt.get(), 0, 0, true, &[0; 4096]);
+}
+
+fn tags(wire: &mut Wire) -> Vec<u32> {
+    wire.commands().iter().map(|command| command.initiator_task_tag.0).collect()
+}
+
+/// Incident: the write behind an ORDERED one took the whole budget, was complete and waited for the
+/// ordered one, which waited for a part of the budget.
+#[test]
+fn an_ordered_write_gets_its_buffer_from_under_the_writes_behind_it() {
+    for late in [false, true] {
+        let mut wire = without_its_buffer(ORDERED_WRITE_MORE);
+        if late {
+            // The budget is gone and all of it is ready before the ordered one has to ask.
+            write_eight_blocks(&mut wire, 2, WRITE);
+            wire.data_out(1, NONE, 0, 512, true, &[0; 256]);
+        } else {
+            // The ordered one asks in vain while the data behind it is still coming.
+            wire.command(2, WRITE, write_cdb(8), 4096, &[]);
+            let ttt = r2ts(&mut wire)[0].ttt.get();
+            wire.data_out(1, NONE, 0, 512, true, &[0; 256]);
+            assert!(wire.receive().is_empty(), "no R2T: the budget is taken, and will come free");
+            wire.data_out(2, ttt, 0, 0, true, &[0; 4096]);
+        }
+        let r2t = r2ts(&mut wire).remove(0);
+        assert_eq!((r2t.itt.get(), r2t.buffer_offset.get(), r2t.desired_length.get()), (1, 768, 1280));
+        assert!(wire.commands().is_empty());
+        wire.data_out(1, r2t.ttt.get(), 0, 768, true, &[0; 1280]);
+        assert_eq!(tags(&mut wire), [1, 2], "late: {late}");
+    }
+}
+
+/// The same with the ORDERED one behind: it holds the budget and waits for a simple one ahead of it.
+#[test]
+fn a_simple_write_gets_its_buffer_from_under_an_ordered_one_behind_it() {
+    let mut wire = without_its_buffer(WRITE_MORE);
+    write_eight_blocks(&mut wire, 2, ORDERED_WRITE);
+    // In line behind both: it may not have what the first one needs.
+    wire.command(3, WRITE, write_cdb(4), 2048, &[0; 512]);
+    assert!(wire.receive().is_empty());
+    wire.data_out(1, NONE, 0, 512, true, &[0; 512]);
+    let r2t = r2ts(&mut wire).remove(0);
+    assert_eq!((r2t.itt.get(), r2t.buffer_offset.get()), (1, 1024));
+    wire.data_out(1, r2t.ttt.get(), 0, 1024, true, &[0; 1024]);
+    let commands = wire.commands();
+    assert_eq!(commands.iter().map(|command| command.initiator_task_tag.0).collect::<Vec<_>>(), [1, 2]);
+    for command in commands {
+        wire.target.respond(command.task, Response::good(Vec::new()));
+    }
+    let pdus = wire.receive();
+    let r2t: pdu::ReadyToTransfer =
+        pdus.iter().find(|pdu| pdu.opcode() == Opcode::ReadyToTransfer).unwrap().as_a();
+    assert_eq!(r2t.itt.get(), 3);
+}
+
+/// Incident: a hostile host sends empty Data-Out PDUs for ever.
+#[test]
+fn s11_7_5_empty_data_out_pdus_count_and_do_no_more() {
+    let mut wire = Wire::logged_in(Config::default(), &SOLICITED);
+    wire.command(1, WRITE, write_cdb(1), 512, &[]);
+    let ttt = r2ts(&mut wire)[0].ttt.get();
+    for data_sn in 0..1000 {
+        wire.data_out(1, ttt, data_sn, 0, false, &[]);
+    }
+    wire.data_out(1, ttt, 1000, 0, true, &[3; 512]);
+    assert_eq!(wire.commands().remove(0).data_out[0], [3; 512][..]);
+}

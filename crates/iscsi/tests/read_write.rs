@@ -9,7 +9,7 @@ use common::*;
 use iscsi::initiator::{Command, Residual};
 use iscsi::parameters::{DigestOffer, Offer};
 use iscsi::pdu::ScsiStatus;
-use iscsi::target::{Config, Response};
+use iscsi::target::{self, Config, Response};
 
 /// Reads and writes of many sizes come through whole, whatever the limits and the fragments.
 fn move_data(offer: Offer, target: Config, fragments: &[usize]) {
@@ -210,4 +210,30 @@ fn many_commands_at_once_respect_the_window() {
     }
     pair.run();
     assert_eq!(completions(&mut pair).len(), 50);
+}
+
+/// Incident: short answers were taken for read data that had gone out, so that a slow host's unsent reads
+/// were not counted against the bound.
+#[test]
+fn unsent_data_is_what_the_queued_reads_still_hold() {
+    let mut wire = Wire::logged_in(Config::default(), &["MaxRecvDataSegmentLength=4096"]);
+    assert_eq!(wire.target.unsent_data(), 0);
+    let cmd_sn = wire.command(1, 0xc1, read_cdb(32), 16384, &[]);
+    wire.command(2, 0xc1, read_cdb(16), 8192, &[]);
+    for command in wire.commands() {
+        let len = usize::try_from(command.expected_data_in).unwrap();
+        wire.target.respond(command.task, target::Response::good(vec![pattern(len)]));
+    }
+    wire.ping(wire.cmd_sn, 3, &[0; 4096]);
+    assert_eq!(wire.target.unsent_data(), 24576);
+    // The ping's answer goes first and is no read data.
+    let mut out = std::collections::VecDeque::new();
+    wire.target.poll_transmit(&mut out, 1);
+    assert_eq!(wire.target.unsent_data(), 24576);
+    wire.target.poll_transmit(&mut out, 1);
+    assert_eq!(wire.target.unsent_data(), 24576 - 4096);
+    // An aborted read is let go of when its turn comes.
+    wire.task_management(4, 1, 1, cmd_sn);
+    wire.receive();
+    assert_eq!(wire.target.unsent_data(), 0);
 }

@@ -13,7 +13,7 @@ use common::*;
 use iscsi::initiator::{self, Command};
 use iscsi::pair::SimpleSizer;
 use iscsi::parameters::{DigestOffer, Offer};
-use iscsi::pdu::TaskManagementFunction;
+use iscsi::pdu::{self, Header, TaskManagementFunction};
 use iscsi::target::{self, Config, Event, LoginAccept, Response, TargetRecord};
 use iscsi::{PayloadPool, PortalGroupTag, Tsih};
 use proptest::prelude::*;
@@ -345,4 +345,57 @@ fn every_byte_of_a_session_changed() {
             feed_initiator(&bytes, usize::MAX);
         }
     }
+}
+
+/// Incident: before this, anyone who could connect ended the process: a discovery session, as many pings
+/// as the window has places in one segment, and one more half the number space ahead.
+#[test]
+fn s4_2_2_1_a_ping_half_the_number_space_ahead_of_a_shut_window_is_ignored() {
+    for open in [0_u32, 1] {
+        for far in [0x7fff_ffff_u32, 0x8000_0000, 0x8000_0001, u32::MAX] {
+            let mut wire = Wire::new(Config::default());
+            wire.send_login(1, Some(3), &[&format!("InitiatorName={INITIATOR}"), "SessionType=Discovery"]);
+            wire.accept();
+            wire.receive();
+            let window = Config::default().command_window;
+            // Nothing is fetched, so the window does not open again.
+            for count in open..window {
+                wire.ping(100 + count - open, count, b"ping");
+            }
+            let expected = 100 + window - open;
+            wire.ping(expected.wrapping_add(far), 7, b"ping");
+            assert!(!wire.target.is_closed());
+            assert_eq!(wire.receive().len(), usize::try_from(window - open).unwrap());
+            // What was answered opened it.
+            wire.ping(expected, 8, b"ping");
+            let answer: pdu::NopIn = wire.receive_one().as_a();
+            assert_eq!((answer.itt.get(), answer.exp_cmd_sn.get()), (8, expected + 1));
+        }
+    }
+}
+
+/// Incident: what was held ahead of its turn counted against a session after its logout had let go of it.
+#[test]
+fn s11_14_a_logout_forgets_what_was_held_ahead_of_its_turn() {
+    let mut wire = Wire::logged_in(Config::default(), &["MaxRecvDataSegmentLength=65536"]);
+    let hold = |wire: &mut Wire| {
+        for ahead in 1..=6 {
+            wire.ping(wire.cmd_sn + ahead, ahead, &[0; 8192]);
+        }
+    };
+    hold(&mut wire);
+    let logout = pdu::LogoutRequest {
+        opcode: 0x06 | pdu::IMMEDIATE,
+        flags: 0x80,
+        itt: 9.into(),
+        cmd_sn: wire.cmd_sn.into(),
+        ..pdu::LogoutRequest::blank()
+    };
+    wire.send(logout.bytes(), &[]);
+    assert!(matches!(wire.events()[..], [Event::LogoutRequested(_)]));
+    hold(&mut wire);
+    assert!(!wire.target.is_closed());
+    wire.target.logout_accept();
+    let reply: pdu::LogoutReply = wire.receive_one().as_a();
+    assert_eq!((reply.itt.get(), reply.response), (9, 0));
 }

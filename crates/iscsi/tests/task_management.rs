@@ -244,3 +244,72 @@ fn the_initiator_learns_which_commands_a_function_ended() {
     }
     assert_eq!(pair.initiator.tasks(), 0);
 }
+
+const ORDERED: u8 = 0x82;
+
+/// Incident: a reset took a write that waited for data, which let the ORDERED command behind it out of
+/// the line; then it took that one too, and counted it out a second time.
+#[test]
+fn a_reset_ends_an_ordered_command_that_the_same_reset_let_out_of_the_line() {
+    for abort_set in [LU_RESET, 2, 4, 6] {
+        let mut wire = wire();
+        wire.command(1, WRITE, write_cdb(1), 512, &[]);
+        let r2t: pdu::ReadyToTransfer = wire.receive_one().as_a();
+        wire.command(2, ORDERED, [0; 16], 0, &[]);
+        wire.command(3, NO_DATA, [0; 16], 0, &[]);
+        assert!(wire.events().is_empty(), "both stand in line");
+        wire.task_management(7, abort_set, u32::MAX, 0);
+        wire.data_out(1, r2t.ttt.get(), 0, 0, true, &[0; 512]);
+        assert!(function(&mut wire).aborted.is_empty(), "none of them reached the caller");
+        assert_eq!(wire.target.tasks(), 0);
+        // The line is whole: ordered and simple commands go through.
+        wire.command(4, ORDERED, [0; 16], 0, &[]);
+        wire.command(5, NO_DATA, [0; 16], 0, &[]);
+        let tags: Vec<u32> = wire.commands().iter().map(|command| command.initiator_task_tag.0).collect();
+        assert_eq!(tags, [4, 5]);
+    }
+}
+
+/// The same for one of them on another logical unit: it goes to the caller, once.
+#[test]
+fn a_reset_lets_an_ordered_command_of_another_logical_unit_through() {
+    let mut wire = wire();
+    wire.command(1, WRITE, write_cdb(1), 512, &[]);
+    wire.receive();
+    wire.command_on(3, 2, ORDERED, &[]);
+    wire.task_management(7, LU_RESET, u32::MAX, 0);
+    let commands = wire.commands();
+    assert_eq!(commands.len(), 1);
+    assert_eq!(commands[0].initiator_task_tag.0, 2);
+}
+
+/// Incident: ABORT TASK SET in peripheral form missed tasks sent in flat space form (SAM-5 §4.7.7).
+#[test]
+fn a_function_meets_tasks_that_name_its_logical_unit_in_the_other_form() {
+    for (named, meant) in [([0x40, 3], [0, 3]), ([0, 3], [0x40, 3])] {
+        let mut wire = wire();
+        wire.command_on_lun([named[0], named[1], 0, 0, 0, 0, 0, 0], 1, NO_DATA, &[]);
+        wire.command_on(4, 2, NO_DATA, &[]);
+        let tasks = wire.commands();
+        wire.task_management_on([meant[0], meant[1], 0, 0, 0, 0, 0, 0], 7, 2, u32::MAX, 0);
+        assert_eq!(function(&mut wire).aborted, [tasks[0].task]);
+    }
+}
+
+/// Incident: RefCmdSN half the number space away from the window had the target hold a place for it.
+#[test]
+fn s11_6_1_abort_task_naming_a_cmd_sn_half_the_space_away() {
+    for open in [0, 1] {
+        let mut wire = Wire::logged_in(Config { command_window: 2, ..Config::default() }, &[]);
+        for itt in open..2 {
+            wire.command(itt, NO_DATA, [0; 16], 0, &[]);
+        }
+        let expected = wire.cmd_sn;
+        for far in [0x7fff_ffff, 0x8000_0000, 0x8000_0001] {
+            let ref_cmd_sn = expected.wrapping_add(far);
+            wire.cmd_sn = ref_cmd_sn.wrapping_add(5);
+            wire.task_management(9, ABORT_TASK, 77, ref_cmd_sn);
+            answered(&mut wire, TaskManagementResponse::TaskDoesNotExist);
+        }
+    }
+}

@@ -46,12 +46,11 @@ impl<P: PayloadPool> Connection<P> {
             return &mut [];
         }
         let direct_len = self.reader.direct_len();
-        if let (1.., Sink::Task { id, offset }) = (direct_len, &self.sink) {
-            if let Some(room) = self.tasks.scsi(*id).and_then(|task| task.room(*offset).get_mut(..direct_len))
-            {
-                self.direct = true;
-                return room;
-            }
+        if let (1.., Sink::Task { id, offset }) = (direct_len, &self.sink)
+            && let Some(room) = self.tasks.scsi(*id).and_then(|task| task.room(*offset).get_mut(..direct_len))
+        {
+            self.direct = true;
+            return room;
         }
         self.reader.space()
     }
@@ -64,11 +63,11 @@ impl<P: PayloadPool> Connection<P> {
         self.heard(now);
         if !core::mem::take(&mut self.direct) {
             self.reader.filled(count);
-        } else if let Sink::Task { id, offset } = &mut self.sink {
-            if let Some(bytes) = self.tasks.scsi(*id).and_then(|task| task.room(*offset).get(..count)) {
-                self.reader.direct_filled(bytes);
-                *offset += length(count);
-            }
+        } else if let Sink::Task { id, offset } = &mut self.sink
+            && let Some(bytes) = self.tasks.scsi(*id).and_then(|task| task.room(*offset).get(..count))
+        {
+            self.reader.direct_filled(bytes);
+            *offset += length(count);
         }
         self.cut();
     }

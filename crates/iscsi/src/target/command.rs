@@ -223,6 +223,8 @@ impl<P: PayloadPool> Connection<P> {
         while let Some(id) = self.session.delivery.next() {
             self.deliver(id);
         }
+        // The line moved: who is at its head now may have to have its data whatever the budget says.
+        self.ask_for_waiting_data();
     }
 
     fn deliver(&mut self, id: TaskId) {

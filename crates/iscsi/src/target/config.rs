@@ -22,7 +22,8 @@ pub struct Config {
     pub command_window: u32,
     /// Immediate commands and task management functions under way at most, beyond the window.
     pub immediate_commands: u32,
-    /// Bytes of buffers for solicited write data held at most; a single larger command may go alone.
+    /// Bytes of buffers for solicited write data held at most; a single larger command may go alone,
+    /// and one at a time that the holders of all of them wait for, ORDERED as they or it may be.
     /// Unsolicited data comes on top: at most FirstBurstLength a command of the window.
     pub write_buffer_bytes: usize,
     /// Bytes of data one command may bring; one that would bring more is delivered without any, for

@@ -9,7 +9,7 @@ use super::receive::{Current, Sink};
 use super::session::Session;
 use super::text::TextExchange;
 use super::{AsyncMessage, CloseReason, Config, Event, TaskId};
-use crate::frame::FrameReader;
+use crate::frame::{FrameReader, size};
 use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Parameters, SessionType};
 use crate::pdu::{self, AsyncEvent, Header};
 use crate::{InitiatorTaskTag, Lun, PayloadPool, TargetTransferTag, Tsih};
@@ -200,8 +200,7 @@ impl<P: PayloadPool> Connection<P> {
             return;
         }
         self.phase = Phase::Closed;
-        self.session.clear();
-        self.output.clear_reads();
+        self.clear_session();
         self.sink = Sink::Discard;
         self.current = Current::Ignored;
         self.direct = false;
@@ -210,6 +209,13 @@ impl<P: PayloadPool> Connection<P> {
         // What was told and not yet fetched is void with it.
         self.events.clear();
         self.events.push_back(Event::Closed(reason));
+    }
+
+    /// Forgets the session's tasks and all that is held or read for them.
+    pub(super) fn clear_session(&mut self) {
+        self.session.clear();
+        self.held_bytes = 0;
+        self.output.clear_reads();
     }
 
     /// True once the connection is over.
@@ -230,6 +236,12 @@ impl<P: PayloadPool> Connection<P> {
     /// Tasks under way, whether delivered or still waiting for their data.
     pub fn tasks(&self) -> usize {
         self.session.tasks.len()
+    }
+
+    /// Bytes of read data in answers that [`Connection::poll_transmit`] has not yielded yet: what the
+    /// connection still holds of what `respond` was given.
+    pub fn unsent_data(&self) -> usize {
+        self.output.reads.iter().map(|job| size(job.chunks.len())).sum()
     }
 
     /// Logical unit of a task under way.

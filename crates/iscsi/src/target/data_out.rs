@@ -54,7 +54,8 @@ impl<P: PayloadPool> Connection<P> {
         if pdu.data_sn.get() != task.unsolicited_data_sn || pdu.buffer_offset.get() != task.unsolicited_len {
             return Err(Condition::ProtocolServiceCrcError);
         }
-        task.unsolicited_data_sn += 1;
+        // A PDU may be empty, so there is no end to them.
+        task.unsolicited_data_sn = task.unsolicited_data_sn.wrapping_add(1);
         Ok(())
     }
 
@@ -71,7 +72,7 @@ impl<P: PayloadPool> Connection<P> {
         if pdu.data_sn.get() != transfer.data_sn || pdu.buffer_offset.get() != transfer.offset {
             return Err(Condition::ProtocolServiceCrcError);
         }
-        transfer.data_sn += 1;
+        transfer.data_sn = transfer.data_sn.wrapping_add(1);
         Ok(())
     }
 
@@ -141,15 +142,13 @@ impl<P: PayloadPool> Connection<P> {
         }
         let need = size(task.wanted() - task.head_len);
         let first = self.session.waiting.front().is_none_or(|first| *first == id);
-        if !first || !self.budget_allows(need) {
+        if !(first && self.budget_allows(need) || self.budget_is_held_up_by(id)) {
             if !self.session.waiting.contains(&id) {
                 self.session.waiting.push_back(id);
             }
             return false;
         }
-        if self.session.waiting.front() == Some(&id) {
-            self.session.waiting.pop_front();
-        }
+        self.session.waiting.retain(|other| *other != id);
         self.session.reserved += need;
         if let Some(task) = self.session.tasks.get_mut(id) {
             task.reserved += need;
@@ -158,8 +157,23 @@ impl<P: PayloadPool> Connection<P> {
         true
     }
 
-    /// Room for data has come free: those that wait for it ask now.
+    /// True when all of the budget is with tasks whose data is there and that stand in line behind `id`:
+    /// no buffer comes free before this task has had one.
+    fn budget_is_held_up_by(&self, id: TaskId) -> bool {
+        self.session.delivery.is_waited_for(id)
+            && self.session.tasks.iter().all(|task| task.reserved == 0 || task.stage == Stage::Ready)
+    }
+
+    /// Room for data has come free, or the line for delivery has moved: those that wait ask now.
     pub(super) fn ask_for_waiting_data(&mut self) {
+        self.ask_in_turn();
+        let delivery = &self.session.delivery;
+        if let Some(id) = self.session.waiting.iter().copied().find(|id| delivery.is_waited_for(*id)) {
+            self.ask_for_data(id);
+        }
+    }
+
+    fn ask_in_turn(&mut self) {
         while let Some(id) = self.session.waiting.front().copied() {
             let waits = self.session.tasks.get(id).is_some_and(|task| task.stage == Stage::Collecting);
             if !waits {
@@ -190,5 +204,39 @@ impl<P: PayloadPool> Connection<P> {
         task.r2t_sn += 1;
         task.asked += len;
         self.output.push(*header.bytes(), Default::default(), Numbering::Next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pair::{Pair, SimpleSizer};
+    use crate::{Lun, initiator, target};
+
+    /// Incident: after 2³² empty PDUs the count of them went past the end of its type.
+    #[test]
+    fn s11_7_5_data_sn_wraps() {
+        let config = initiator::Config::normal("iqn.2026-11.test:host", "iqn.2026-11.test:disk");
+        let mut pair = Pair::new(target::Config::default(), config, SimpleSizer);
+        pair.initiator.submit(initiator::Command::new(Lun([0; 8]), [0; 16]));
+        pair.run();
+        let id = pair.target.session.tasks.iter().next().unwrap().id;
+        for (ttt, solicited) in [(TargetTransferTag::NONE, false), (TargetTransferTag(5), true)] {
+            let task = pair.target.session.tasks.get_mut(id).unwrap();
+            task.unsolicited = true;
+            task.unsolicited_data_sn = u32::MAX;
+            task.transfers.clear();
+            task.transfers.push_back(OpenTransfer { ttt, offset: 0, left: 512, data_sn: u32::MAX });
+            for data_sn in [u32::MAX, 0, 1] {
+                let numbers = pdu::DataOut { data_sn: data_sn.into(), ..pdu::DataOut::blank() };
+                let pdu = pdu::DataOut { ttt: ttt.0.into(), ..numbers };
+                let placed = if solicited {
+                    pair.target.place_solicited(id, &pdu)
+                } else {
+                    pair.target.place_unsolicited(id, &pdu)
+                };
+                assert_eq!(placed, Ok(()), "{data_sn:#x}, solicited: {solicited}");
+            }
+        }
     }
 }

@@ -41,24 +41,32 @@ impl Delivery {
                 task.stage = Stage::Ready;
             }
         } else {
-            self.unordered -= 1;
-            self.out.push_back(id);
+            self.unordered = self.unordered.saturating_sub(1);
+            if let Some(task) = tasks.get_mut(id) {
+                task.stage = Stage::Leaving;
+                self.out.push_back(id);
+            }
         }
         self.move_up(tasks);
     }
 
-    /// A task that entered is over without having been delivered.
+    /// A task that is collecting or ready is over without having been delivered.
     pub(super) fn leave<B>(&mut self, id: TaskId, tasks: &mut Tasks<B>) {
         if self.in_line(id) {
             self.line.retain(|other| *other != id);
         } else {
-            self.unordered -= 1;
+            self.unordered = self.unordered.saturating_sub(1);
         }
         self.move_up(tasks);
     }
 
     fn in_line(&self, id: TaskId) -> bool {
         !self.line.is_empty() && self.line.contains(&id)
+    }
+
+    /// True when tasks stand in line that cannot go out before task `id` did: nobody is ahead of it.
+    pub(super) fn is_waited_for(&self, id: TaskId) -> bool {
+        self.line.front().is_some_and(|first| *first == id || !self.line.contains(&id))
     }
 
     /// Lets out of the line what no longer has to stand in it.
@@ -70,6 +78,8 @@ impl Delivery {
             }
             self.line.pop_front();
             if task.stage == Stage::Ready {
+                // Nothing may take it out of the line, or out of `unordered`, a second time.
+                task.stage = Stage::Leaving;
                 self.out.push_back(task.id);
             } else {
                 self.unordered += 1;

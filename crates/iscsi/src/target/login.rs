@@ -332,12 +332,12 @@ impl<P: PayloadPool> Connection<P> {
     fn refuse_login(&mut self, status: LoginStatus) {
         let mut response =
             pdu::LoginResponse { flags: 0, status: status.0.into(), ..pdu::LoginResponse::blank() };
-        if let Phase::Login(login) = &self.phase {
-            if let Some(constant) = login.constant {
-                response.isid = constant.isid;
-                response.tsih = constant.tsih.into();
-                response.itt = constant.itt.into();
-            }
+        if let Phase::Login(login) = &self.phase
+            && let Some(constant) = login.constant
+        {
+            response.isid = constant.isid;
+            response.tsih = constant.tsih.into();
+            response.itt = constant.itt.into();
         }
         self.output.push(*response.bytes(), Bytes::new(), Numbering::Status);
         self.close_with(CloseReason::LoginRefused(status));

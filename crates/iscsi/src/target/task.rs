@@ -25,6 +25,8 @@ pub(super) enum Stage {
     Collecting,
     /// All data is there; an ordered task ahead of it, or it itself being one, makes it wait.
     Ready,
+    /// Out of the line, about to go to the caller.
+    Leaving,
     /// With the caller.
     Delivered,
     /// Its Data-In is being sent.

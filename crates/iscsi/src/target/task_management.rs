@@ -242,8 +242,7 @@ impl<P: PayloadPool> Connection<P> {
         self.logout = Some(itt);
         let delivered = |task: &&Task<P::Buf>| task.stage == Stage::Delivered;
         let aborted = self.session.tasks.iter().filter(delivered).map(|task| task.id).collect();
-        self.session.clear();
-        self.output.clear_reads();
+        self.clear_session();
         self.events.push_back(Event::LogoutRequested(LogoutRequested { reason, aborted }));
     }
 
@@ -276,7 +275,7 @@ impl<P: PayloadPool> Connection<P> {
 fn is_affected<B>(task: &Task<B>, function: &Function) -> bool {
     let meant = match function.function {
         TaskManagementFunction::TargetWarmReset | TaskManagementFunction::TargetColdReset => true,
-        _ => task.lun == function.lun,
+        _ => task.lun.is_same_unit(function.lun),
     };
     meant && task.stage != Stage::Aborting && (task.immediate || task.cmd_sn.before(function.cmd_sn))
 }

@@ -105,7 +105,7 @@ impl<P: PayloadPool> Connection<P> {
             return true;
         }
         job.offset += len;
-        job.data_sn += 1;
+        job.data_sn = job.data_sn.wrapping_add(1);
         if burst_ends {
             // Others get their turn between bursts.
             job.burst_left = self.parameters.max_burst_length;

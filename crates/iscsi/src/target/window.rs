@@ -86,14 +86,24 @@ impl Window {
 
     /// What to do with a PDU of `cmd_sn`.
     pub(super) fn order(&self, cmd_sn: CmdSn) -> Order {
-        if cmd_sn == self.expected && !self.granted.before(cmd_sn) {
-            return Order::Now;
-        }
-        if cmd_sn.before(self.expected) || self.granted.before(cmd_sn) {
+        let ahead = cmd_sn.since(self.expected);
+        if ahead >= self.open() {
             return Order::Ignore;
         }
-        let place = self.held.get(size(cmd_sn.since(self.expected)));
-        if place.is_some_and(Option::is_some) { Order::Ignore } else { Order::Later }
+        match self.held.get(size(ahead)) {
+            _ if ahead == 0 => Order::Now,
+            Some(Some(_)) => Order::Ignore,
+            _ => Order::Later,
+        }
+    }
+
+    /// How many CmdSNs may come: 0 with the window shut, and never more than `limit_max`.
+    ///
+    /// A CmdSN is in the window when fewer than this many steps lie between the expected one and it.
+    /// Comparing it with both ends as serial numbers would not do: half the number space away from
+    /// an end, it neither comes before nor after it (RFC 1982 §3.2).
+    fn open(&self) -> u32 {
+        self.granted.next().since(self.expected)
     }
 
     /// True when `cmd_sn` is in the window and not received.
@@ -103,12 +113,16 @@ impl Window {
 
     /// True when commands before `cmd_sn` are missing, and it is not beyond all that may come.
     pub(super) fn is_ahead(&self, cmd_sn: CmdSn) -> bool {
-        self.expected.before(cmd_sn) && !self.granted.next().before(cmd_sn)
+        (1..=self.open()).contains(&cmd_sn.since(self.expected))
     }
 
-    /// Keeps `unit` until its turn.
+    /// Keeps `unit` until its turn; nothing beyond the largest window.
     pub(super) fn hold(&mut self, cmd_sn: CmdSn, unit: Unit) {
-        let place = size(cmd_sn.since(self.expected));
+        let ahead = cmd_sn.since(self.expected);
+        if ahead >= self.limit_max {
+            return;
+        }
+        let place = size(ahead);
         if self.held.len() <= place {
             self.held.resize_with(place + 1, || None);
         }
@@ -147,6 +161,42 @@ mod tests {
         assert_eq!(window.order(CmdSn(0xffff_fffe)), Order::Ignore);
         window.hold(CmdSn(2), Unit::Skip);
         assert_eq!(window.order(CmdSn(2)), Order::Ignore);
+    }
+
+    /// Incident: a NOP-In to a shut window was answered with a CmdSN half the space away, which the
+    /// target held for later, in a list of two thousand million places.
+    #[test]
+    fn s4_2_2_1_half_the_number_space_away_is_outside_a_window_shut_or_open_by_one() {
+        for expected in [CmdSn(0), CmdSn(100), CmdSn(u32::MAX)] {
+            for open in [0, 1, 2] {
+                let mut window = Window::new(4);
+                window.start(expected.plus(open).plus(4_u32.wrapping_neg()));
+                for _ in open..4 {
+                    window.advance();
+                }
+                assert_eq!((window.expected(), window.open()), (expected, open));
+                for far in [(1 << 31) - 1, 1 << 31, (1 << 31) + 1, u32::MAX, 4, 2] {
+                    let cmd_sn = expected.plus(far);
+                    assert_eq!(window.order(cmd_sn), Order::Ignore, "{far:#x} ahead, {open} open");
+                    assert!(!window.is_missing(cmd_sn));
+                    // A function may name the CmdSN behind the last.
+                    assert_eq!(window.is_ahead(cmd_sn), far == 2 && open == 2);
+                }
+                assert_eq!(window.order(expected), if open > 0 { Order::Now } else { Order::Ignore });
+            }
+        }
+    }
+
+    #[test]
+    fn s4_2_2_1_nothing_is_held_beyond_the_largest_window() {
+        let mut window = Window::new(4);
+        window.start(CmdSn(9));
+        window.hold(CmdSn(9 + 4), Unit::Skip);
+        window.hold(CmdSn(9 + (1 << 31)), Unit::Skip);
+        window.hold(CmdSn(8), Unit::Skip);
+        assert!(window.held.is_empty());
+        window.hold(CmdSn(9 + 3), Unit::Skip);
+        assert_eq!(window.held.len(), 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use iscsi::pair::{Pair, SimpleSizer};
 use iscsi::parameters::Offer;
 use iscsi::pdu::{self, BasicHeader, Bhs, Header, IMMEDIATE, Opcode, U24, flags};
-use iscsi::target::{self, CommandSizer as _, Event, LoginAccept};
+use iscsi::target::{self, Event, LoginAccept};
 use iscsi::{HeapPool, Lun, PortalGroupTag, Tsih, initiator};
 
 pub const INITIATOR: &str = "iqn.2026-11.test:host";
@@ -223,10 +223,51 @@ impl Wire {
         self.send(header.bytes(), data);
     }
 
+    /// A command without a CDB worth looking at, on logical unit `number`, with the next CmdSN.
+    pub fn command_on(&mut self, number: u8, itt: u32, bits: u8, data: &[u8]) {
+        self.command_on_lun([0, number, 0, 0, 0, 0, 0, 0], itt, bits, data);
+    }
+
+    pub fn command_on_lun(&mut self, lun: [u8; 8], itt: u32, bits: u8, data: &[u8]) {
+        let header = pdu::ScsiCommand {
+            flags: bits,
+            lun,
+            itt: itt.into(),
+            cmd_sn: self.cmd_sn.into(),
+            ..pdu::ScsiCommand::blank()
+        };
+        self.cmd_sn += 1;
+        self.send(header.bytes(), data);
+    }
+
+    /// A ping with `cmd_sn`.
+    pub fn ping(&mut self, cmd_sn: u32, itt: u32, data: &[u8]) {
+        let header = pdu::NopOut {
+            flags: 0x80,
+            itt: itt.into(),
+            ttt: u32::MAX.into(),
+            cmd_sn: cmd_sn.into(),
+            ..pdu::NopOut::blank()
+        };
+        self.send(header.bytes(), data);
+    }
+
     pub fn task_management(&mut self, itt: u32, function: u8, referenced: u32, ref_cmd_sn: u32) {
+        self.task_management_on([0; 8], itt, function, referenced, ref_cmd_sn);
+    }
+
+    pub fn task_management_on(
+        &mut self,
+        lun: [u8; 8],
+        itt: u32,
+        function: u8,
+        referenced: u32,
+        ref_cmd_sn: u32,
+    ) {
         let header = pdu::TaskManagementRequest {
             opcode: 0x02 | IMMEDIATE,
             flags: 0x80 | function,
+            lun,
             itt: itt.into(),
             referenced_tag: referenced.into(),
             cmd_sn: self.cmd_sn.into(),
