@@ -106,7 +106,7 @@ impl Plan {
         if rng.percent(75) {
             return faults;
         }
-        let rate = rng.logarithmic(4000) as u32;
+        let rate = 128 * rng.logarithmic(64) as u32;
         match rng.below(6) {
             0 => faults.read_errors = rate,
             1 => faults.write_errors = rate,

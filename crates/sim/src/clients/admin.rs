@@ -2,7 +2,7 @@
 
 use super::{VOLUMES_MAX, some_volume, volumes};
 use crate::life::{Fork, Life};
-use crate::model::{Presence, VolumeId, name};
+use crate::model::{Presence, VolumeId, VolumeModel, name};
 use crate::plan::Mixture;
 use crate::rng::Rng;
 use block::{BlockError, ErrorKind};
@@ -70,7 +70,8 @@ pub(super) async fn delete(life: &Arc<Life>, rng: &mut Rng) {
 /// Takes a snapshot of a volume, or clones a volume or snapshot.
 pub(super) async fn fork(life: &Arc<Life>, rng: &mut Rng, frozen: bool) {
     let Some(source) = some_volume(life, rng, frozen) else { return };
-    if volumes(life).len() >= VOLUMES_MAX {
+    let resizing = life.world.model.lock().volume(&source).is_none_or(VolumeModel::is_resizing);
+    if volumes(life).len() >= VOLUMES_MAX || resizing {
         return;
     }
     let id = life.world.new_volume_id();

@@ -95,8 +95,20 @@ impl VolumeModel {
         self.base.resize(size_bytes as usize / SECTOR, NOTHING);
     }
 
+    /// True if a resize is under way, or failed so that nobody knows.
+    #[must_use]
+    pub fn is_resizing(&self) -> bool {
+        self.size_bytes != self.size_bytes_max
+    }
+
+    /// True if it may have this size.
+    #[must_use]
+    pub fn may_have_size(&self, size_bytes: u64) -> bool {
+        size_bytes == self.size_bytes || size_bytes == self.size_bytes_max
+    }
+
     pub(super) fn observe_size(&mut self, size_bytes: u64) -> Result<(), Violation> {
-        if size_bytes != self.size_bytes && size_bytes != self.size_bytes_max {
+        if !self.may_have_size(size_bytes) {
             let (id, expected) = (name(&self.id), self.size_bytes);
             return Err(Violation(format!("volume {id} has {size_bytes} bytes, not {expected}")));
         }
