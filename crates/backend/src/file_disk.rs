@@ -126,6 +126,14 @@ impl FileDisk {
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(self.closed())) })
     }
 
+    /// Nothing is called durable after a flush failed: what the write relies on may be lost.
+    fn check_flushes(&self, persist: Persist) -> Result<()> {
+        match persist {
+            Persist::Durable => self.files.flusher.check(),
+            Persist::Cached => Ok(()),
+        }
+    }
+
     fn start_checked(
         &self,
         checked: Result<()>,
@@ -146,7 +154,8 @@ impl FileDisk {
     fn suitable(&self, mut data: Vec<Bytes>, persist: Persist) -> Vec<Bytes> {
         data.retain(|chunk| !chunk.is_empty());
         let unit = self.files.info.alignment_bytes as usize;
-        let fits = |chunk: &Bytes| chunk.len().is_multiple_of(unit) && chunk.as_ptr().addr().is_multiple_of(unit);
+        let fits =
+            |chunk: &Bytes| chunk.len().is_multiple_of(unit) && chunk.as_ptr().addr().is_multiple_of(unit);
         if persist == Persist::Cached || self.files.direct.is_none() || data.iter().all(fits) {
             return data;
         }
@@ -188,15 +197,19 @@ impl Disk for FileDisk {
     }
 
     fn write(&self, offset: u64, data: Vec<Bytes>, persist: Persist) -> BoxFuture<'_, Result<()>> {
-        let checked = self.check(offset, total_len(&data) as u64);
+        let checked = self.check(offset, total_len(&data) as u64).and_then(|()| self.check_flushes(persist));
         let work = || Work::Write { chunks: self.suitable(data, persist), persist };
         let written = self.start_checked(checked, work, offset);
-        Box::pin(async move { written.await.map(drop) })
+        Box::pin(async move {
+            written.await?;
+            self.check_flushes(persist)
+        })
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<()>> {
-        let flushed = self.start(Work::Flush, 0);
-        Box::pin(async move { flushed.await.map(drop) })
+        let (reply, answer): (Reply, _) = oneshot::channel();
+        self.files.start_flush(reply);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(self.closed())).map(drop) })
     }
 
     fn discard(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<()>> {
@@ -217,6 +230,89 @@ impl Disk for FileDisk {
     }
 
     fn flush_blocking(&self) -> Result<()> {
-        self.files.buffered.sync_data().map_err(|error| self.blocking_error("a flush", 0, &error))
+        self.files.flusher.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flush::{Flusher, shares_description};
+    use crate::open::open_for_tests;
+    use crate::{OpenOptions, attach_ring};
+    use std::fs::File;
+
+    fn files(dir: &tempfile::TempDir, options: &OpenOptions) -> Files {
+        let path = dir.path().join("disk");
+        File::create_new(&path).unwrap().set_len(1 << 20).unwrap();
+        open_for_tests(&path, options).unwrap()
+    }
+
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    /// The kernel reports lost data once per description: durable writes and reads must not take it from flushes.
+    #[test]
+    fn flushes_have_a_description_of_their_own() {
+        for direct in [true, false] {
+            let dir = scratch();
+            let files = files(&dir, &OpenOptions { direct, ..OpenOptions::default() });
+            assert!(!shares_description(&files.flusher, files.main()));
+            assert!(!shares_description(&files.flusher, &files.buffered));
+            let copy = files.buffered.try_clone().unwrap();
+            assert!(shares_description(&Flusher::new("copy", copy), &files.buffered), "the check can fail");
+        }
+    }
+
+    /// Here fdatasync fails as itself: null devices have none (`EINVAL`).
+    #[test]
+    fn a_failed_flush_ends_durable_writes_but_not_reads() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (engine, blocking_first) in [Engine::Uring, Engine::Threads].into_iter().zip([false, true]) {
+            let dir = scratch();
+            let mut files = files(&dir, &OpenOptions::default());
+            files.flusher = Flusher::new("disk", File::open("/dev/null").unwrap());
+            let buffers = BufferPool::default();
+            let page = buffers.copy_of(&[7; 4096]).freeze();
+            let disk = FileDisk::new(files, engine, buffers);
+            runtime.block_on(async {
+                attach_ring().await;
+                let write = |persist| disk.write(0, vec![page.clone()], persist);
+                assert_eq!(write(Persist::Durable).await, Ok(()), "no flush has failed yet");
+                if blocking_first {
+                    assert_eq!(disk.flush_blocking().unwrap_err().kind, ErrorKind::Device);
+                }
+                let errors = [disk.flush().await, disk.flush_blocking(), write(Persist::Durable).await];
+                for error in errors.map(Result::unwrap_err) {
+                    assert_eq!(error.kind, ErrorKind::Device);
+                    assert!(error.message.contains("restart the server"), "{error}");
+                }
+                assert_eq!(write(Persist::Cached).await, Ok(()), "promises nothing");
+                assert_eq!(disk.read(0, 4096).await.unwrap(), page);
+            });
+        }
+    }
+
+    /// A bad sector says nothing of what was written elsewhere.
+    #[test]
+    fn a_failed_read_or_write_does_not_end_flushes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dir = scratch();
+        let mut files = files(&dir, &OpenOptions { direct: false, ..OpenOptions::default() });
+        // Descriptors on which reads and writes fail: one is for neither.
+        let flags = rustix::fs::OFlags::PATH;
+        let path = rustix::fs::open(dir.path().join("disk"), flags, rustix::fs::Mode::empty()).unwrap();
+        files.direct = Some(path.into());
+        let buffers = BufferPool::default();
+        let page = buffers.copy_of(&[7; 4096]).freeze();
+        let disk = FileDisk::new(files, Engine::Threads, buffers);
+        runtime.block_on(async {
+            assert_eq!(disk.read(0, 4096).await.unwrap_err().kind, ErrorKind::Device);
+            let written = disk.write(0, vec![page], Persist::Durable).await;
+            assert!(!written.unwrap_err().message.contains("restart the server"));
+            assert_eq!(disk.flush().await, Ok(()));
+            assert_eq!(disk.flush_blocking(), Ok(()));
+        });
     }
 }

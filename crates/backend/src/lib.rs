@@ -6,10 +6,12 @@
 //! How a request travels: [`open_disk`] gives a [`block::Disk`]. A request made on a reactor thread (a thread
 //! that drives a tokio `current_thread` runtime) goes into that thread's own ring; the requests of one wake-up
 //! are submitted together, and the ring's file descriptor wakes the reactor. Elsewhere, and where the kernel
-//! refuses io_uring, a few threads of the disk's own carry it out. [`IoMode`] says which.
+//! refuses io_uring, a few threads of the disk's own carry it out. [`IoMode`] says which. Discards and flushes
+//! always go to threads; flushes take turns, so that no failure of one is missed by another.
 
 mod errors;
 mod file_disk;
+mod flush;
 mod open;
 mod request;
 mod ring;

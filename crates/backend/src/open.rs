@@ -2,8 +2,10 @@
 
 use crate::errors::{errno, open_error};
 use crate::file_disk::{Engine, FileDisk, IoMode};
+use crate::flush::Flusher;
 use crate::request::Files;
 use crate::spec::DiskSpec;
+use crate::threads::Threads;
 use crate::uring_support;
 use block::{BlockError, BufferPool, Disk, DiskInfo, ErrorKind, Media, MemoryDisk, Result, format_size};
 use rustix::fs::{Advice, FlockOperation};
@@ -153,10 +155,14 @@ fn open_file(path: &Path, name: &str, options: &OpenOptions) -> Result<Files> {
     // On the open file: it ends with the process, however that ends, and a second open in this process hits it.
     rustix::fs::flock(&buffered, FlockOperation::NonBlockingLockExclusive)
         .map_err(|e| open_error(name, e))?;
+    let flushing = open_flushing(path, name, &buffered)?;
     let direct = open_direct(path, name, options, 0)?;
     let size = buffered.metadata().map_err(failed)?.len();
     // File systems on 4 KiB sectors refuse smaller direct requests, and tear larger units.
-    Ok(files(name, size, 4096, Media::File, false, direct, buffered))
+    let size_bytes = size - size % 4096;
+    let name = name.to_owned();
+    let info = DiskInfo { name, size_bytes, alignment_bytes: 4096, media: Media::File, rotational: false };
+    Ok(files(info, direct, buffered, flushing))
 }
 
 fn open_device(path: &Path, name: &str, metadata: &Metadata, options: &OpenOptions) -> Result<Files> {
@@ -167,9 +173,16 @@ fn open_device(path: &Path, name: &str, metadata: &Metadata, options: &OpenOptio
         FileOptions::new().read(true).write(true).custom_flags(exclusive).open(path).map_err(failed)?;
     let size = locked.seek(SeekFrom::End(0)).map_err(failed)?;
     let sector = rustix::fs::ioctl_blksszget(&locked).map_err(|error| open_error(name, error))?;
+    let flushing = open_flushing(path, name, &locked)?;
     let direct = open_direct(path, name, options, 0)?;
-    let rotational = is_rotational(metadata.rdev());
-    Ok(files(name, size, sector.clamp(512, 4096), Media::Device, rotational, direct, locked))
+    let info = DiskInfo {
+        name: name.to_owned(),
+        size_bytes: size - size % 4096,
+        alignment_bytes: sector.clamp(512, 4096),
+        media: Media::Device,
+        rotational: is_rotational(metadata.rdev()),
+    };
+    Ok(files(info, direct, locked, flushing))
 }
 
 /// A descriptor past the page cache, if the file system has such.
@@ -185,22 +198,30 @@ fn open_direct(path: &Path, name: &str, options: &OpenOptions, flags: i32) -> Re
     }
 }
 
-fn files(
-    name: &str,
-    size: u64,
-    alignment_bytes: u32,
-    media: Media,
-    rotational: bool,
-    direct: Option<File>,
-    buffered: File,
-) -> Files {
+/// A description for flushes alone of the file or device that `locked` is. It is opened for writing as well, since
+/// a file system in user space may sync only what it knows a writer of; the lock stays with `locked`.
+fn open_flushing(path: &Path, name: &str, locked: &File) -> Result<File> {
+    let failed = |error: std::io::Error| open_error(name, errno(&error));
+    let file = FileOptions::new().read(true).write(true).open(path).map_err(failed)?;
+    let (ours, theirs) = (file.metadata().map_err(failed)?, locked.metadata().map_err(failed)?);
+    let identity = |of: &Metadata| (of.dev(), of.ino(), of.rdev());
+    if identity(&ours) == identity(&theirs) {
+        return Ok(file);
+    }
+    let message = "something else took its place while it was being opened; try again";
+    Err(BlockError::new(ErrorKind::Busy, name, message))
+}
+
+fn files(info: DiskInfo, direct: Option<File>, buffered: File, flushing: File) -> Files {
     static KEYS: AtomicU64 = AtomicU64::new(0);
     // Sequential read-in fills the page cache with large folios, in which small writes are slow.
     let _ = rustix::fs::fadvise(&buffered, 0, None, Advice::Random);
-    let size_bytes = size - size % 4096;
-    let info = DiskInfo { name: name.to_owned(), size_bytes, alignment_bytes, media, rotational };
+    // What an earlier run wrote and the kernel could not write back is still cached, as if it were on the disk.
+    let _ = rustix::fs::fadvise(&buffered, 0, None, Advice::DontNeed);
     let key = KEYS.fetch_add(1, Ordering::Relaxed);
-    Files { info, key, direct, buffered, threads: crate::threads::Threads::default() }
+    let flusher = Flusher::new(&info.name, flushing);
+    let (threads, flush_threads) = (Threads::default(), Threads::default());
+    Files { info, key, direct, buffered, threads, flusher, flush_threads }
 }
 
 /// Whether the kernel says that the device, or the one it is a partition of, spins.
@@ -210,4 +231,10 @@ fn is_rotational(device: u64) -> bool {
     let places = [format!("{base}/queue/rotational"), format!("{base}/../queue/rotational")];
     let found = places.iter().find_map(|place| std::fs::read_to_string(place).ok());
     found.is_some_and(|text| text.trim() == "1")
+}
+
+/// What [`open_disk`] makes a disk of.
+#[cfg(test)]
+pub(crate) fn open_for_tests(path: &Path, options: &OpenOptions) -> Result<Files> {
+    open_file(path, &path.display().to_string(), options)
 }

@@ -1,6 +1,7 @@
 //! One request to a file or device, as the ring and the threads both carry it out.
 
 use crate::errors::request_error;
+use crate::flush::Flusher;
 use crate::sys;
 use crate::threads::Threads;
 use block::{BlockError, DiskInfo, ErrorKind, Media, PageBuf, Persist, Result};
@@ -26,9 +27,20 @@ pub(crate) struct Files {
     pub(crate) buffered: File,
     /// For requests that no ring takes.
     pub(crate) threads: Threads,
+    /// A third description, for flushes alone.
+    pub(crate) flusher: Flusher,
+    /// For flushes, which so never queue behind discards. Few are ever busy: one flushes, the next waits for it.
+    pub(crate) flush_threads: Threads,
 }
 
 impl Files {
+    /// Has `reply` told when all that was written before this call is durable.
+    pub(crate) fn start_flush(self: &Arc<Self>, reply: Reply) {
+        if self.flusher.wait(reply) {
+            self.flush_threads.submit(Request::flush(Arc::clone(self)));
+        }
+    }
+
     /// The descriptor for reads and durable writes.
     pub(crate) fn main(&self) -> &File {
         self.direct.as_ref().unwrap_or(&self.buffered)
@@ -48,9 +60,15 @@ pub(crate) type Reply = oneshot::Sender<Result<Bytes>>;
 /// What is to be done.
 pub(crate) enum Work {
     Read(PageBuf),
-    Write { chunks: Vec<Bytes>, persist: Persist },
+    Write {
+        chunks: Vec<Bytes>,
+        persist: Persist,
+    },
+    Discard {
+        len: u64,
+    },
+    /// For those who wait at the [`Flusher`].
     Flush,
-    Discard { len: u64 },
 }
 
 /// What comes after one system call of a request.
@@ -67,8 +85,7 @@ pub(crate) enum Progress {
 pub(crate) struct Request {
     pub(crate) files: Arc<Files>,
     pub(crate) work: Work,
-    /// Several for a flush that serves several callers.
-    pub(crate) replies: Vec<Reply>,
+    /// None for a flush: its callers wait at the [`Flusher`].
     reply: Option<Reply>,
     offset: u64,
     done: usize,
@@ -76,7 +93,11 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(files: Arc<Files>, work: Work, offset: u64, reply: Reply) -> Self {
-        Self { files, work, replies: Vec::new(), reply: Some(reply), offset, done: 0 }
+        Self { files, work, reply: Some(reply), offset, done: 0 }
+    }
+
+    fn flush(files: Arc<Files>) -> Self {
+        Self { files, work: Work::Flush, reply: None, offset: 0, done: 0 }
     }
 
     /// Where the next system call starts, in bytes on the disk.
@@ -159,21 +180,11 @@ impl Request {
 
     /// Tells whoever waits. Must be called with no lock or borrow held: wakers run arbitrary code.
     pub(crate) fn finish(mut self, result: Result<()>) {
-        let for_one = self.reply.take();
-        for reply in std::mem::take(&mut self.replies) {
-            let _ = reply.send(result.clone().map(|()| Bytes::new()));
-        }
-        let Some(reply) = for_one else { return };
+        let Some(reply) = self.reply.take() else { return };
         let _ = match (result, self.work) {
             (Ok(()), Work::Read(buffer)) => reply.send(Ok(buffer.freeze())),
             (result, _) => reply.send(result.map(|()| Bytes::new())),
         };
-    }
-
-    /// Lets `other`'s callers be served by this request too.
-    pub(crate) fn absorb(&mut self, mut other: Self) {
-        self.replies.extend(other.reply.take());
-        self.replies.append(&mut other.replies);
     }
 
     /// Has the disk's threads carry the request out.
@@ -184,6 +195,9 @@ impl Request {
 
     /// Carries the request out on this thread, which it may block.
     pub(crate) fn run(mut self) {
+        if matches!(self.work, Work::Flush) {
+            return self.files.flusher.serve();
+        }
         loop {
             let result = self.call();
             match self.advance(result) {
@@ -206,8 +220,8 @@ impl Request {
                 let sources: Vec<_> = self.write_sources().map(IoSlice::new).collect();
                 rustix::io::pwritev2(self.file(), &sources, position, flags)
             }
-            Work::Flush => rustix::fs::fdatasync(self.files.main()).map(|()| 0),
             Work::Discard { len } => discard(&self.files, position, *len).map(|()| 0),
+            Work::Flush => Ok(0),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! whatever becomes of the future that waits. A ring that is dropped waits for the kernel, and if a device is
 //! stuck leaks the ring and its memory rather than free them.
 
-use crate::request::{Progress, Request, Work};
+use crate::request::{Progress, Request};
 use crate::slot::Slot;
 use block::Result;
 use io_uring::{IoUring, squeue, types};
@@ -31,7 +31,7 @@ const ENTRIES: u32 = 256;
 /// most this many of the kernel's workers.
 const DISK_IN_FLIGHT_MAX: usize = 128;
 
-/// Kernel workers for requests that block in submission (allocating writes, flushes): enough that a stuck disk's
+/// Kernel workers for requests that block in submission (allocating writes): enough that a stuck disk's
 /// do not use them up.
 const KERNEL_WORKERS_MAX: u32 = 512;
 
@@ -195,9 +195,6 @@ impl Drop for Driver {
 struct Lane {
     in_flight: usize,
     waiting: VecDeque<Request>,
-    flushing: bool,
-    /// The flush to start when the current one ends: it serves everybody who asked since.
-    next_flush: Option<Request>,
 }
 
 type Finished = Vec<(Request, Result<()>)>;
@@ -229,21 +226,11 @@ impl Ring {
     /// Queues a request; the driver submits it at the end of this wake-up.
     fn enqueue(&mut self, request: Request) {
         let lane = self.lanes.entry(request.files.key).or_default();
-        if matches!(request.work, Work::Flush) {
-            if lane.flushing {
-                match &mut lane.next_flush {
-                    Some(next) => next.absorb(request),
-                    None => lane.next_flush = Some(request),
-                }
-                return;
-            }
-            lane.flushing = true;
-        } else if lane.in_flight >= DISK_IN_FLIGHT_MAX {
+        if lane.in_flight >= DISK_IN_FLIGHT_MAX {
             lane.waiting.push_back(request);
             return;
-        } else {
-            lane.in_flight += 1;
         }
+        lane.in_flight += 1;
         self.start(request);
     }
 
@@ -328,7 +315,6 @@ impl Ring {
         result: std::result::Result<usize, Errno>,
         finished: &mut Finished,
     ) {
-        let is_flush = matches!(request.work, Work::Flush);
         let key = request.files.key;
         match request.advance(result) {
             Progress::More => return self.start(request),
@@ -336,18 +322,11 @@ impl Ring {
             Progress::Ended(result) => finished.push((request, result)),
         }
         let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let next = if is_flush {
-            let next = lane.next_flush.take();
-            lane.flushing = next.is_some();
-            next
-        } else {
-            let next = lane.waiting.pop_front();
-            lane.in_flight -= usize::from(next.is_none());
-            next
-        };
+        let next = lane.waiting.pop_front();
+        lane.in_flight -= usize::from(next.is_none());
         match next {
             Some(request) => self.start(request),
-            None if lane.in_flight == 0 && !lane.flushing => drop(self.lanes.remove(&key)),
+            None if lane.in_flight == 0 => drop(self.lanes.remove(&key)),
             None => {}
         }
     }

@@ -39,8 +39,7 @@ impl Slot {
                 };
                 self.write_entry(fd, position, flags)
             }
-            Work::Flush => opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build(),
-            Work::Discard { .. } => unreachable!("discards go to the threads"),
+            Work::Discard { .. } | Work::Flush => unreachable!("discards and flushes go to the threads"),
         }
     }
 

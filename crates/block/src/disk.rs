@@ -57,13 +57,19 @@ pub trait Disk: Send + Sync + 'static {
     /// whole alignment units (others are copied first).
     ///
     /// # Errors
-    /// As [`Disk::read`]; after an error the range may hold old or new data, unit by unit.
+    /// As [`Disk::read`], and `Device` for a [`Persist::Durable`] write once a flush has failed ([`Disk::flush`]);
+    /// after an error the range may hold old or new data, unit by unit.
     fn write(&self, offset: u64, data: Vec<Bytes>, persist: Persist) -> BoxFuture<'_, Result<()>>;
 
     /// Makes all writes whose futures were ready before the call durable.
     ///
+    /// A failure is final: systems report lost data once, and later succeed without it. After one, every flush
+    /// (this and [`Disk::flush_blocking`], also those running at the time) and every [`Persist::Durable`] write
+    /// fails until the disk is opened anew. Reads and [`Persist::Cached`] writes go on. A failed read or write
+    /// does not have this effect, whatever its error.
+    ///
     /// # Errors
-    /// `Device`: what was written since the last successful flush may be lost.
+    /// `Device`: what was written since the last successful flush may be lost; the disk must be reopened.
     fn flush(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Tells the disk that the range's content is not needed. Later reads of it may return anything.
