@@ -33,6 +33,9 @@ use tokio::time::Sleep;
 /// Reads of one wake-up, before others get their turn.
 const READS_MAX: usize = 16;
 
+/// Writes of one wake-up, before others get their turn: a socket whose other end reads fast takes all that there is.
+const WRITES_MAX: usize = 16;
+
 /// Command window under memory pressure.
 const WINDOW_UNDER_PRESSURE: u32 = 8;
 
@@ -271,6 +274,8 @@ impl Connection {
                 self.execution.submit(session, command, context, &mut self.answers);
             }
             (Event::TaskManagement(request), Some(session)) => {
+                // It may have ended a command that had memory beyond the limit.
+                session.data_came();
                 let function = functions::start(session, &mut self.execution, &request);
                 self.functions.push(function);
             }
@@ -395,10 +400,17 @@ impl Connection {
         }
     }
 
-    /// Sends what there is. True if the socket took all and reading may go on.
+    /// Sends what there is, up to a bound. True if there is more to do.
     fn write(&mut self, context: &mut Context<'_>) -> bool {
         let mut read_again = false;
-        while !matches!(self.stage, Stage::Lingering | Stage::Over) {
+        for round in 0.. {
+            if matches!(self.stage, Stage::Lingering | Stage::Over) {
+                break;
+            }
+            if round == WRITES_MAX {
+                read_again = true;
+                break;
+            }
             let Wire { socket, protocol, outbox } = &mut self.wire;
             let was_full = self.stage == Stage::Open && protocol.recv_space().is_empty();
             let gathered = outbox.fill(|chunks, room| protocol.poll_transmit(chunks, room));

@@ -3,7 +3,7 @@
 use crate::media::{self, MediaFuture};
 use crate::memory::{Budget, Pressure};
 use crate::session::Session;
-use crate::unit::{Epoch, LogicalUnitHandle, Operation, Started};
+use crate::unit::{LogicalUnitHandle, Operation, Started};
 use futures_util::stream::{FuturesUnordered, Stream};
 use iscsi::pdu::{ScsiStatus, TaskAttribute};
 use iscsi::target::{Command, Response, TaskId};
@@ -19,19 +19,14 @@ pub(crate) type Answer = (TaskId, Option<Response>);
 
 /// The commands of one session.
 pub(crate) struct Execution {
-    waiting: VecDeque<Waiting>,
+    /// Commands that have not started.
+    waiting: VecDeque<Command>,
     running: FuturesUnordered<Running>,
     /// An ORDERED command is on the medium: nothing else starts (SAM-5 §8.6.3).
     ordered_running: bool,
     budget: Budget,
     /// Commands wait until the predecessor of this session is over.
     held: bool,
-}
-
-/// A command that has not started, and its unit's epoch when it came.
-struct Waiting {
-    command: Command,
-    since: Option<Epoch>,
 }
 
 /// A command on the medium.
@@ -95,7 +90,7 @@ impl Execution {
 
     /// Drops those of `tasks` that have not started.
     pub(crate) fn forget_waiting(&mut self, tasks: &[TaskId]) {
-        self.waiting.retain(|waiting| !tasks.contains(&waiting.command.task));
+        self.waiting.retain(|command| !tasks.contains(&command.task));
     }
 
     /// Drops all that have not started.
@@ -107,11 +102,16 @@ impl Execution {
     pub(crate) fn submit(
         &mut self,
         session: &Session,
-        command: Command,
+        mut command: Command,
         context: &mut Context<'_>,
         answers: &mut Vec<Answer>,
     ) {
-        if self.budget.pressure() == Pressure::Full && !(self.budget.is_idle() && self.waiting.is_empty()) {
+        command.stamp = session.stamp_at_delivery(command.lun, command.stamp);
+        if !command.data_out.is_empty() {
+            session.data_came();
+        }
+        let full = self.budget.pressure() == Pressure::Full;
+        if command.starved || (full && !(self.budget.is_idle() && self.waiting.is_empty())) {
             // The host's queue is longer than this machine's memory: it lowers its depth and sends again.
             answers.push((command.task, Some(Response::status(ScsiStatus::TaskSetFull))));
             return;
@@ -120,13 +120,10 @@ impl Execution {
             self.start(session, command, context, answers);
             return;
         }
-        let since = session.unit(command.lun).map(|unit| unit.epoch());
-        let head_of_queue = command.attribute == TaskAttribute::HeadOfQueue;
-        let waiting = Waiting { command, since };
-        if head_of_queue {
-            self.waiting.push_front(waiting);
+        if command.attribute == TaskAttribute::HeadOfQueue {
+            self.waiting.push_front(command);
         } else {
-            self.waiting.push_back(waiting);
+            self.waiting.push_back(command);
         }
         self.start_waiting(session, context, answers);
     }
@@ -138,13 +135,13 @@ impl Execution {
         context: &mut Context<'_>,
         answers: &mut Vec<Answer>,
     ) {
-        while let Some(waiting) = self.waiting.pop_front() {
-            if was_aborted(session, &waiting) {
-                answers.push((waiting.command.task, None));
-            } else if self.may_start(&waiting.command) {
-                self.start(session, waiting.command, context, answers);
+        while let Some(command) = self.waiting.pop_front() {
+            if session.unit(command.lun).is_some_and(|unit| unit.has_aborted(command.stamp)) {
+                answers.push((command.task, None));
+            } else if self.may_start(&command) {
+                self.start(session, command, context, answers);
             } else {
-                self.waiting.push_front(waiting);
+                self.waiting.push_front(command);
                 return;
             }
         }
@@ -176,7 +173,8 @@ impl Execution {
         };
         let data_out = DataOut { chunks: command.data_out, expected_len: command.expected_data_out };
         session.entry.counters.written(data_out.chunks.iter().map(|chunk| chunk.len() as u64).sum());
-        match unit.execute(session.nexus, &cdb, data_out) {
+        match unit.execute(session.nexus, command.stamp, &cdb, data_out) {
+            Started::Aborted => answers.push((task, None)),
             Started::Done(completion) => answers.push((task, Some(response(session, completion)))),
             Started::ReportLuns(report) => {
                 let completion = report.complete(&session.luns());
@@ -250,12 +248,6 @@ impl Execution {
         self.budget.finish(command.bytes, answered);
         (command.task, Some(response(session, completion)))
     }
-}
-
-/// Whether a reset has ended a command that had not started.
-fn was_aborted(session: &Session, waiting: &Waiting) -> bool {
-    let unit = session.unit(waiting.command.lun);
-    unit.zip(waiting.since).is_some_and(|(unit, since)| unit.has_aborted(since))
 }
 
 /// The answer for a number without a unit.

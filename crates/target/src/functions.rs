@@ -2,10 +2,12 @@
 
 use crate::execution::Execution;
 use crate::session::Session;
+use crate::unit::{LogicalUnitHandle, Reset};
 use iscsi::pdu::{TaskManagementFunction as Function, TaskManagementResponse as Outcome};
 use iscsi::target::{TaskId, TaskManagement, TaskManagementId};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
@@ -51,23 +53,23 @@ pub(crate) fn start(
     request: &TaskManagement,
 ) -> RunningFunction {
     let mut quiet = Quiet::after(execution, &request.aborted);
-    let mut reset = |unit: Option<oneshot::Receiver<()>>| match unit {
-        Some(receiver) => {
-            quiet.units.push(receiver);
-            Outcome::Complete
-        }
-        None => Outcome::LunDoesNotExist,
+    let mut reset = |unit: Option<&Arc<LogicalUnitHandle>>, how: &dyn Fn(&LogicalUnitHandle) -> Reset| {
+        let Some(unit) = unit else { return Outcome::LunDoesNotExist };
+        let Reset { quiet: receiver, stamp } = how(unit);
+        session.has_reset(unit, stamp);
+        quiet.units.push(receiver);
+        Outcome::Complete
     };
     let unit = session.unit(request.lun);
     let outcome = match request.function {
         Function::AbortTask => Outcome::Complete,
         Function::AbortTaskSet if unit.is_some() => Outcome::Complete,
         Function::AbortTaskSet => Outcome::LunDoesNotExist,
-        Function::ClearTaskSet => reset(unit.map(|unit| unit.clear_task_set(session.nexus))),
-        Function::LogicalUnitReset => reset(unit.map(|unit| unit.reset())),
+        Function::ClearTaskSet => reset(unit, &|unit| unit.clear_task_set(session.nexus)),
+        Function::LogicalUnitReset => reset(unit, &LogicalUnitHandle::reset),
         Function::TargetWarmReset | Function::TargetColdReset => {
             session.units().for_each(|unit| {
-                reset(Some(unit.reset()));
+                reset(Some(unit), &LogicalUnitHandle::reset);
             });
             Outcome::Complete
         }

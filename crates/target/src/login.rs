@@ -46,7 +46,13 @@ pub(crate) fn decide(
         target_alias: access.target_alias.clone(),
     };
     let limits = &shared.config.limits;
-    let session = Session::new(admitted, access, limits.data_out_bytes_max, Arc::clone(&shared.registry));
+    let session = Session::new(
+        admitted,
+        access,
+        limits.data_out_bytes_max,
+        Arc::clone(&shared.gauge),
+        Arc::clone(&shared.registry),
+    );
     Ok((session, accept))
 }
 

@@ -186,6 +186,20 @@ fn steps(range: ByteRange, step: u64) -> impl Iterator<Item = ByteRange> {
     })
 }
 
+/// Lets other connections of this reactor have their turn, between two steps of long work: what the volume has in
+/// memory is done without a pause.
+async fn give_way() {
+    let mut given = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Writes `pattern` over and over to a range whose length is a multiple of its own.
 async fn write_pattern(
     volume: &dyn Volume,
@@ -195,6 +209,9 @@ async fn write_pattern(
 ) -> Result<()> {
     let block = Bytes::from(pattern.repeat((PATTERN_BYTES / pattern.len().max(1)).max(1)));
     for step in steps(range, STEP_BYTES) {
+        if step.offset != range.offset {
+            give_way().await;
+        }
         let mut left = usize::try_from(step.len).unwrap_or(usize::MAX);
         let mut chunks = Vec::new();
         while left > 0 {
@@ -221,6 +238,9 @@ async fn write_and_verify(
 
 async fn verify(volume: &dyn Volume, range: ByteRange, comparison: &Comparison) -> Result<MediaOutcome> {
     for step in steps(range, STEP_BYTES) {
+        if step.offset != range.offset {
+            give_way().await;
+        }
         let data = volume.read(step.offset, step.len).await?;
         let done = step.offset - range.offset;
         let differs = match comparison {
@@ -303,6 +323,9 @@ pub(crate) fn memory_of(command: &MediaCommand) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use block::BoxFuture;
+    use std::future::ready;
+    use std::task::Waker;
 
     fn bytes(parts: &[&[u8]]) -> Vec<Bytes> {
         parts.iter().map(|part| Bytes::copy_from_slice(part)).collect()
@@ -318,6 +341,60 @@ mod tests {
         assert_eq!(against(&[b"Xbcdefg"]), Some(0));
         let tail = bytes(&[b"zz", b"zabc", b"defg"]);
         assert_eq!(first_difference(&data, &mut skip(&tail, 3)), None);
+    }
+
+    /// Zeroes, at once.
+    struct Fast;
+
+    impl Volume for Fast {
+        fn size_bytes(&self) -> u64 {
+            u64::MAX
+        }
+        fn granularity_bytes(&self) -> u32 {
+            4096
+        }
+        fn read(&self, _: u64, len: u64) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+            Box::pin(ready(Ok(vec![Bytes::from(vec![0; usize::try_from(len).unwrap()])])))
+        }
+        fn write(&self, _: u64, _: Vec<Bytes>, _: block::Durability) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn unmap(&self, _: Vec<block::ByteRange>) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn compare_and_write(
+            &self,
+            _: u64,
+            _: Vec<Bytes>,
+            _: Vec<Bytes>,
+            _: block::Durability,
+        ) -> BoxFuture<'_, Result<block::Comparison>> {
+            Box::pin(ready(Ok(block::Comparison::Equal)))
+        }
+        fn flush(&self) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn extents(&self, _: u64, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<block::Extent>>> {
+            Box::pin(ready(Ok(Vec::new())))
+        }
+    }
+
+    /// A long VERIFY or WRITE SAME of blocks in memory kept a reactor, with all its connections, to the end.
+    #[test]
+    fn long_work_gives_way_after_each_step() {
+        let verify = MediaCommand::Verify { offset: 0, len: 4 << 20, comparison: Comparison::Readable };
+        let write = MediaCommand::WriteSame {
+            offset: 0,
+            len: 4 << 20,
+            pattern: Bytes::from_static(&[7; 512]),
+            durability: Durability::Cached,
+        };
+        for command in [verify, write] {
+            let mut work = run(Arc::new(Fast), false, command);
+            let mut context = Context::from_waker(Waker::noop());
+            let polls = (1..9).find(|_| Pin::new(&mut work).poll(&mut context).is_ready());
+            assert_eq!(polls, Some(4), "one step a turn");
+        }
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Gauge {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether `bytes` more are within the limit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.max
+    }
+
     pub(crate) fn pressure(&self) -> Pressure {
         match self.used() {
             used if used > self.max => Pressure::Full,

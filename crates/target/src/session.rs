@@ -1,11 +1,13 @@
 //! A session as its connection sees it: the units it may use, and the wait for its predecessor.
 
 use crate::directory::{Access, UnitGrant};
+use crate::memory::Gauge;
 use crate::registry::{Admitted, Port, Registry, SessionEntry};
 use crate::unit::LogicalUnitHandle;
 use block::BoxFuture;
 use iscsi::target::CommandSizer;
 use scsi::{Lun, NexusId, NexusInfo, TargetPort, UnitAttention};
+use std::cell::Cell;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -15,11 +17,23 @@ pub(crate) struct Session {
     pub(crate) entry: Arc<SessionEntry>,
     pub(crate) nexus: NexusId,
     /// Sorted by number.
-    units: Vec<UnitGrant>,
+    units: Vec<Served>,
     predecessors: Vec<watch::Receiver<bool>>,
     returned: bool,
     data_out_max: u32,
+    gauge: Arc<Gauge>,
+    /// One command may take memory for its data though there is none left: each session gets on.
+    spare: Cell<bool>,
     registry: Arc<Registry>,
+}
+
+/// A unit that the session may use.
+struct Served {
+    grant: UnitGrant,
+    /// The unit's stamp after the last reset by this session. What the connection delivers after a reset is newer
+    /// than it: the connection has ended the rest itself. But its header may have been read before the reset was
+    /// carried out, as one read can bring both.
+    floor: Cell<u64>,
 }
 
 impl Session {
@@ -28,6 +42,7 @@ impl Session {
         admitted: Admitted,
         access: Access,
         data_out_max: u32,
+        gauge: Arc<Gauge>,
         registry: Arc<Registry>,
     ) -> Self {
         let nexus = NexusId(admitted.entry.id.0);
@@ -38,6 +53,8 @@ impl Session {
             returned: admitted.returned,
             entry: admitted.entry,
             data_out_max,
+            gauge,
+            spare: Cell::new(true),
             registry,
         };
         for grant in access.units {
@@ -61,23 +78,45 @@ impl Session {
         }))
     }
 
+    /// The data of a command is complete, or nobody waits for it any more: the next one may go beyond the limit.
+    pub(crate) fn data_came(&self) {
+        self.spare.set(true);
+    }
+
     /// Its connection is gone. What it has on a medium may take its time.
     pub(crate) fn disconnected(&self) {
         self.registry.session_disconnected(&self.entry);
     }
 
-    pub(crate) fn unit(&self, lun: iscsi::Lun) -> Option<&Arc<LogicalUnitHandle>> {
+    fn served(&self, lun: iscsi::Lun) -> Option<&Served> {
         let lun = Lun::from_wire(lun.0)?;
-        let index = self.units.binary_search_by_key(&lun, |grant| grant.lun).ok()?;
-        self.units.get(index).map(|grant| &grant.unit)
+        let index = self.units.binary_search_by_key(&lun, |served| served.grant.lun).ok()?;
+        self.units.get(index)
+    }
+
+    pub(crate) fn unit(&self, lun: iscsi::Lun) -> Option<&Arc<LogicalUnitHandle>> {
+        self.served(lun).map(|served| &served.grant.unit)
     }
 
     pub(crate) fn units(&self) -> impl Iterator<Item = &Arc<LogicalUnitHandle>> {
-        self.units.iter().map(|grant| &grant.unit)
+        self.units.iter().map(|served| &served.grant.unit)
     }
 
     pub(crate) fn luns(&self) -> Vec<Lun> {
-        self.units.iter().map(|grant| grant.lun).collect()
+        self.units.iter().map(|served| served.grant.lun).collect()
+    }
+
+    /// This session has reset `unit`, whose stamp was `stamp` right after.
+    pub(crate) fn has_reset(&self, unit: &Arc<LogicalUnitHandle>, stamp: u64) {
+        for served in self.units.iter().filter(|served| Arc::ptr_eq(&served.grant.unit, unit)) {
+            served.floor.set(stamp);
+        }
+    }
+
+    /// The stamp of a command that is delivered now and whose header was stamped with `stamp`; 0 stays 0.
+    pub(crate) fn stamp_at_delivery(&self, lun: iscsi::Lun, stamp: u64) -> u64 {
+        let floor = self.served(lun).map_or(0, |served| served.floor.get());
+        if stamp == 0 { 0 } else { stamp.max(floor) }
     }
 
     /// Puts the session on a new footing: units may come, go, or change whether they may be written.
@@ -85,7 +124,8 @@ impl Session {
         let mut new = access.units;
         let old = std::mem::take(&mut self.units);
         let mut list_changed = false;
-        for mut grant in old {
+        for mut served in old {
+            let grant = &mut served.grant;
             let same = |other: &UnitGrant| other.lun == grant.lun && Arc::ptr_eq(&other.unit, &grant.unit);
             match new.iter().position(same) {
                 Some(index) => {
@@ -94,7 +134,7 @@ impl Session {
                         grant.unit.set_nexus_read_only(self.nexus, read_only);
                     }
                     grant.read_only = read_only;
-                    self.units.push(grant);
+                    self.units.push(served);
                 }
                 None => {
                     grant.unit.detach(self.nexus);
@@ -113,11 +153,11 @@ impl Session {
     }
 
     fn attach(&mut self, grant: UnitGrant) {
-        match self.units.binary_search_by_key(&grant.lun, |other| other.lun) {
+        match self.units.binary_search_by_key(&grant.lun, |other| other.grant.lun) {
             Ok(_) => tracing::error!(lun = grant.lun.number(), "the directory gave this number twice"),
             Err(index) => {
                 grant.unit.attach(self.nexus, self.nexus_info(grant.read_only));
-                self.units.insert(index, grant);
+                self.units.insert(index, Served { grant, floor: Cell::new(0) });
             }
         }
     }
@@ -133,8 +173,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for grant in &self.units {
-            grant.unit.detach(self.nexus);
+        for unit in self.units() {
+            unit.detach(self.nexus);
         }
         self.registry.session_over(&self.entry);
     }
@@ -144,6 +184,15 @@ impl CommandSizer for Session {
     fn data_out_len(&self, lun: iscsi::Lun, cdb: &[u8]) -> u32 {
         let Some(unit) = self.unit(lun) else { return 0 };
         scsi::data_out_len(cdb, unit.block_size_bytes()).min(self.data_out_max)
+    }
+
+    fn stamp(&self, lun: iscsi::Lun) -> u64 {
+        self.unit(lun).map_or(0, |unit| unit.stamp())
+    }
+
+    fn has_room(&self, bytes: u32) -> bool {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.gauge.has_room(bytes) || self.spare.replace(false)
     }
 }
 

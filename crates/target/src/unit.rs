@@ -49,6 +49,15 @@ impl Operations {
         self.oldest + (self.live.len() as u64).saturating_sub(1)
     }
 
+    /// The current epoch, counted from 1.
+    fn stamp(&self) -> u64 {
+        self.current().saturating_add(1)
+    }
+
+    fn has_aborted(&self, stamp: u64) -> bool {
+        stamp > 0 && stamp <= self.aborted_before
+    }
+
     fn begin(&mut self) -> Epoch {
         if let Some(count) = self.live.back_mut() {
             *count += 1;
@@ -160,9 +169,13 @@ impl LogicalUnitHandle {
         self.inner.lock().unit.raise(nexus, attention);
     }
 
-    /// Starts a command. One that needs the volume counts as an operation until [`LogicalUnitHandle::finish`].
-    pub(crate) fn execute(&self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Started {
+    /// Starts a command that came when [`LogicalUnitHandle::stamp`] was `stamp`. One that needs the volume counts as
+    /// an operation until [`LogicalUnitHandle::finish`].
+    pub(crate) fn execute(&self, nexus: NexusId, stamp: u64, cdb: &Cdb, data_out: DataOut) -> Started {
         let mut inner = self.inner.lock();
+        if inner.operations.has_aborted(stamp) {
+            return Started::Aborted;
+        }
         match inner.unit.execute(nexus, cdb, data_out) {
             Step::Done(completion) => Started::Done(completion),
             Step::ReportLuns(report) => Started::ReportLuns(report),
@@ -181,28 +194,28 @@ impl LogicalUnitHandle {
         (operation.epoch.0 >= inner.operations.aborted_before).then_some(completion)
     }
 
-    /// LOGICAL UNIT RESET (SAM-5 §6.3.3). The receiver hears when no aborted command touches the medium any more.
-    pub(crate) fn reset(&self) -> oneshot::Receiver<()> {
+    /// LOGICAL UNIT RESET (SAM-5 §6.3.3).
+    pub(crate) fn reset(&self) -> Reset {
         let mut inner = self.inner.lock();
         inner.unit.reset();
-        inner.operations.abort_all()
+        Reset { quiet: inner.operations.abort_all(), stamp: inner.operations.stamp() }
     }
 
     /// CLEAR TASK SET by `nexus` (SAM-5 §7.5): aborts everybody's commands, and tells the others.
-    pub(crate) fn clear_task_set(&self, nexus: NexusId) -> oneshot::Receiver<()> {
+    pub(crate) fn clear_task_set(&self, nexus: NexusId) -> Reset {
         let mut inner = self.inner.lock();
         inner.unit.raise_all(UnitAttention::CommandsCleared, Some(nexus));
-        inner.operations.abort_all()
+        Reset { quiet: inner.operations.abort_all(), stamp: inner.operations.stamp() }
     }
 
-    /// The time between two resets that it is now.
-    pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.inner.lock().operations.current())
+    /// Marks the time between two resets that it is now; never 0, which is the mark of no time.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.inner.lock().operations.stamp()
     }
 
-    /// Whether a reset has ended the commands of that time.
-    pub(crate) fn has_aborted(&self, epoch: Epoch) -> bool {
-        epoch.0 < self.inner.lock().operations.aborted_before
+    /// Whether a reset has ended the commands of the time of that stamp.
+    pub(crate) fn has_aborted(&self, stamp: u64) -> bool {
+        self.inner.lock().operations.has_aborted(stamp)
     }
 
     /// The future that carries `command` out on the volume.
@@ -211,11 +224,21 @@ impl LogicalUnitHandle {
     }
 }
 
+/// A reset that was begun.
+pub(crate) struct Reset {
+    /// Hears when no aborted command touches the medium any more.
+    pub(crate) quiet: oneshot::Receiver<()>,
+    /// The unit's stamp right after it.
+    pub(crate) stamp: u64,
+}
+
 /// What became of a command handed to a unit.
 pub(crate) enum Started {
     Done(Completion),
     ReportLuns(scsi::ReportLuns),
     Media(MediaCommand, Operation),
+    /// A reset has ended it before it started: nothing is answered (SAM-5 §5.6).
+    Aborted,
 }
 
 /// A command that touches the medium; must be given back to [`LogicalUnitHandle::finish`].
@@ -244,6 +267,16 @@ mod tests {
         operations.end(newer);
         quiet_too.try_recv().expect("ended");
         assert_eq!(operations.live.len(), 1, "finished epochs are forgotten");
+    }
+
+    #[test]
+    fn a_reset_ends_what_came_before_it_and_had_not_begun() {
+        let mut operations = Operations::new();
+        let before = operations.stamp();
+        assert!(!operations.has_aborted(before));
+        operations.abort_all().try_recv().expect("quiet at once");
+        assert!(operations.has_aborted(before) && !operations.has_aborted(operations.stamp()));
+        assert!(!operations.has_aborted(0), "no unit was there when the command came");
     }
 
     #[test]

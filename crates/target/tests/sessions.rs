@@ -211,6 +211,42 @@ async fn a_reset_ends_the_commands_that_wait_too() {
     assert_eq!(*bench.volume.writes.lock(), [(8 * 512, 2)], "it never reached the medium");
 }
 
+/// The same for a write whose data is still on its way: it reached the medium after the reset was answered.
+#[tokio::test]
+async fn a_reset_ends_the_writes_that_still_collect_data() {
+    let bench = Bench::new();
+    let mut one = bench.ready(1).await;
+    let mut config = InitiatorConfig::normal(HOST, TARGET);
+    config.isid = iscsi::Isid([0x80, 0, 0, 0, 0, 2]);
+    (config.offer.immediate_data, config.offer.initial_r2t) = (false, true);
+    let mut two = soon(Client::connect(bench.address(), config)).await.unwrap();
+    assert_eq!(sense(&soon(two.run(test_unit_ready())).await).0, 0x06);
+    let write = two.start(write16(0, 8, 1)).await;
+    eventually(|| bench.server.status().bytes_in_flight > 0).await;
+    let reset = one.start_function(TaskManagementFunction::LogicalUnitReset, None).await;
+    assert_eq!(soon(one.end_of_function(reset)).await, TaskManagementResponse::Complete);
+    let after = soon(two.run(test_unit_ready())).await;
+    assert_eq!((sense(&after).0, sense(&after).1), (0x06, 0x29), "reset");
+    soon(two.ping()).await;
+    assert!(!two.has_ended(write));
+    assert_eq!(bench.volume.writes.lock().len(), 0, "it never reached the medium");
+    eventually(|| bench.server.status().bytes_in_flight == 0).await;
+    assert_eq!(soon(two.run(write16(0, 8, 2))).await.status, ScsiStatus::Good);
+}
+
+/// RFC 7143 §11.5.1: commands behind the reset are none of its business, even if both come in one segment.
+#[tokio::test]
+async fn a_reset_spares_what_comes_behind_it_in_the_same_read() {
+    let bench = Bench::new();
+    let mut client = bench.ready(1).await;
+    for round in 0..20 {
+        let (reset, ready) = client.start_reset_and(test_unit_ready()).await;
+        assert_eq!(soon(client.end_of_function(reset)).await, TaskManagementResponse::Complete);
+        let answer = soon(client.end_of(ready)).await.expect("an answer");
+        assert_eq!(sense(&answer).0, 0x06, "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn clearing_the_task_set_tells_the_others_only() {
     let bench = Bench::new();
@@ -408,6 +444,56 @@ async fn without_memory_each_session_still_has_one_command() {
     bench.volume.hang(false);
     assert_eq!(soon(client.end_of(first)).await.unwrap().status, ScsiStatus::Good);
     assert_eq!(soon(client.run(read16(0, 8))).await.status, ScsiStatus::Good);
+}
+
+/// The data of writes was let in on their headers, whatever the limit on all sessions' memory.
+#[tokio::test]
+async fn writes_without_memory_for_their_data_are_turned_away() {
+    let limit = 1 << 20;
+    let bench = Bench::with(|config| config.limits.bytes_max = limit);
+    let mut client = bench.ready(1).await;
+    let mut writes = Vec::new();
+    for number in 0..20 {
+        writes.push(client.start(write16(0, 2048, number + 1)).await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let held = bench.server.status().bytes_in_flight;
+    assert!(held <= 2 * limit, "{held} bytes are held");
+    let mut ends = Vec::new();
+    for write in writes {
+        ends.push(soon(client.end_of(write)).await.unwrap().status);
+    }
+    assert!(
+        ends.iter().all(|status| [ScsiStatus::Good, ScsiStatus::TaskSetFull].contains(status)),
+        "{ends:?}"
+    );
+    assert!(ends.contains(&ScsiStatus::Good) && ends.contains(&ScsiStatus::TaskSetFull), "{ends:?}");
+    assert_eq!(soon(client.run(write16(0, 8192, 9))).await.status, ScsiStatus::Good, "one may always go");
+}
+
+/// One reactor, and a host that reads as fast as it can: the others on that reactor still have their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_connection_leaves_others_their_turn() {
+    let bench = Bench::with(|config| config.reactors = 1);
+    let (mut busy, mut quiet) = (bench.ready(1).await, bench.ready(2).await);
+    let work = tokio::spawn(async move {
+        for _ in 0..20 {
+            let mut reads = Vec::new();
+            for _ in 0..16 {
+                reads.push(busy.start(read16(0, 8192)).await);
+            }
+            for read in reads {
+                assert_eq!(busy.end_of(read).await.unwrap().status, ScsiStatus::Good);
+            }
+        }
+    });
+    let mut pings = 0;
+    while !work.is_finished() {
+        soon(quiet.ping()).await;
+        pings += 1;
+    }
+    work.await.unwrap();
+    assert!(pings > 20, "{pings} in the time of 20 rounds of 64 MiB");
 }
 
 #[tokio::test]

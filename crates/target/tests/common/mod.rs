@@ -373,6 +373,18 @@ impl Client {
         id
     }
 
+    /// LOGICAL UNIT RESET and a command behind it, in one segment.
+    pub async fn start_reset_and(&mut self, command: Command) -> (TaskId, TaskId) {
+        let reset = TaskManagementFunction::LogicalUnitReset;
+        let id = self.connection.task_management(reset, Lun::default(), None);
+        let task = self.connection.submit(command);
+        let mut chunks = VecDeque::new();
+        while self.connection.poll_transmit(&mut chunks, 1 << 20) > 0 {}
+        let segment: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
+        self.stream.write_all(&segment).await.unwrap();
+        (id, task)
+    }
+
     pub async fn end_of_function(&mut self, id: TaskId) -> TaskManagementResponse {
         loop {
             if let Some(response) = self.functions.remove(&id) {
