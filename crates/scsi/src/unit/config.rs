@@ -246,7 +246,11 @@ impl Limits {
 }
 
 fn aligned(block_size: BlockSize, field: &'static str, bytes: u64) -> Result<(), ConfigError> {
-    if bytes.is_multiple_of(u64::from(block_size.bytes())) { Ok(()) } else { Err(ConfigError::Limit { field, bytes }) }
+    if bytes.is_multiple_of(u64::from(block_size.bytes())) {
+        Ok(())
+    } else {
+        Err(ConfigError::Limit { field, bytes })
+    }
 }
 
 fn text(field: &'static str, value: &str, min: usize, max: usize) -> Result<(), ConfigError> {

@@ -68,10 +68,9 @@ impl LogicalUnit {
         let Some(nexus) = self.nexuses.get_mut(nexus) else {
             return Err(Sense::new(SenseKey::AbortedCommand, AdditionalSense::NONE));
         };
-        if attention_ends
-            && let Some(attention) = nexus.attentions.take() {
-                return Err(attention.sense());
-            }
+        if attention_ends && let Some(attention) = nexus.attentions.take() {
+            return Err(attention.sense());
+        }
         Ok(nexus.info.read_only)
     }
 
