@@ -10,6 +10,7 @@ use super::receive::{Current, Sink};
 use super::task::{Condition, Stage, Task};
 use super::window::Order;
 use crate::frame::{Chunks, Frame, length, size};
+use crate::parameters::Parameters;
 use crate::pdu::{self, AhsType, BasicHeader, Header, RejectReason, ScsiStatus, TaskAttribute, flags};
 use crate::{CmdSn, InitiatorTaskTag, Lun, PayloadPool};
 
@@ -118,12 +119,7 @@ impl<P: PayloadPool> Connection<P> {
         let unsolicited_max =
             if more && !self.parameters.initial_r2t { limit } else { frame.data_len.min(limit) };
         let (head_len, reserved) = self.plan_buffers(takes.min(expected_out), unsolicited_max);
-        let condition =
-            if more && self.parameters.initial_r2t || frame.data_len > 0 && !self.parameters.immediate_data {
-                Some(Condition::UnexpectedUnsolicitedData)
-            } else {
-                (frame.data_len > limit).then_some(Condition::IncorrectAmountOfData)
-            };
+        let condition = self.condition_of(more, frame.data_len, limit);
         let head = (head_len > 0).then(|| self.pool.take(size(head_len)));
         self.session.reserved += reserved;
         let id = self.session.tasks.start(|id| Task {
@@ -157,6 +153,15 @@ impl<P: PayloadPool> Connection<P> {
         })?;
         self.sink = Sink::Task { id, offset: 0, end: head_len };
         Some(id)
+    }
+
+    /// What is wrong with the data that comes with a command, `limit` bytes at most, or is announced by it.
+    fn condition_of(&self, more: bool, data_len: u32, limit: u32) -> Option<Condition> {
+        let Parameters { initial_r2t, immediate_data, .. } = self.parameters;
+        if more && initial_r2t || data_len > 0 && !immediate_data {
+            return Some(Condition::UnexpectedUnsolicitedData);
+        }
+        (data_len > limit).then_some(Condition::IncorrectAmountOfData)
     }
 
     /// How long the first buffer is, and how much of it counts against the budget for solicited data.
