@@ -14,7 +14,7 @@ pub struct SessionId(pub u64);
 pub struct SessionFacts {
     /// Its number.
     pub id: SessionId,
-    /// Initiator name, as sent.
+    /// Initiator name, in lower case.
     pub initiator: String,
     /// Where it comes from.
     pub source: SocketAddr,
@@ -53,6 +53,8 @@ pub trait Frontend: Send + Sync + 'static {
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;
 
-    /// Who may use a volume has changed: sessions that may not stay end, others may read only from now on, or write.
-    fn access_changed(&self, record: &VolumeRecord);
+    /// Who may use a volume has changed: sessions that may not stay are told to end, others may read only from now
+    /// on, or write. Told is at once; when ready, no command of a session that had to go is running any more, or
+    /// waiting for that took too long.
+    fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()>;
 }

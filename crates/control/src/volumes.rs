@@ -270,12 +270,16 @@ impl Group {
         Ok((Outcome::Changed, view))
     }
 
-    /// First no login gets in any more that should not, then those who are in and should not be go.
+    /// First no login gets in any more that should not, then those who are in and should not be go: also if the
+    /// group's own copy cannot be written, as the change holds already.
     pub(crate) async fn change_grants(&self, record: VolumeRecord) -> Result<VolumeView> {
         let engine = self.state.read().engine_of(&record)?;
         engine.put_fact(fact(&record)?).await?;
-        self.keep(&record).await?;
-        self.frontend.access_changed(&record);
+        self.remember(&record);
+        let gone = self.frontend.access_changed(&record);
+        let kept = self.mirror(&record).await;
+        gone.await;
+        kept?;
         self.volume(&record.id.to_string())
     }
 
@@ -319,10 +323,14 @@ impl Group {
 
     /// Keeps a changed record in memory and in the group's file.
     async fn keep(&self, record: &VolumeRecord) -> Result<()> {
+        self.remember(record);
+        self.mirror(record).await
+    }
+
+    fn remember(&self, record: &VolumeRecord) {
         if let Some(entry) = self.state.write().volumes.get_mut(&record.id) {
             entry.record = record.clone();
         }
-        self.mirror(record).await
     }
 
     /// The group's copy of a volume's record; none for volumes that are gone with the process.

@@ -282,6 +282,22 @@ async fn losing_a_grant_ends_the_sessions_that_had_it_and_no_others() {
     assert_eq!(group.volume("news").unwrap().grants.len(), 1);
 }
 
+/// The pool had the revoke already and no login got in any more, but as the group's own copy could not be written,
+/// the sessions that were in stayed.
+#[tokio::test]
+async fn a_revoke_ends_sessions_though_the_groups_copy_cannot_be_written() {
+    let fixture = Fixture::new().await;
+    let group = fixture.group();
+    fixture.pool("tank", "/d/one:10G").await;
+    fixture.volume("mail").await;
+    fixture.host("web", ALICE).await;
+    group.grant("mail", "web", false).await.unwrap();
+    fixture.log_in(1, "mail", ALICE);
+    fixture.runtime.lose_work(true);
+    assert_eq!(kind(group.revoke("mail", "web").await), ErrorKind::Internal, "not all of it is done");
+    assert!(group.sessions().is_empty(), "but what protects the volume is");
+}
+
 #[tokio::test]
 async fn a_pool_that_does_not_open_is_offline_and_comes_back() {
     let mut fixture = Fixture::new().await;

@@ -6,12 +6,13 @@ use control::{
     VolumeRecord, reachable_portals,
 };
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use target::{
-    Access, Directory, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, SessionInfo, TargetEntry,
+    Access, Directory, LogLimit, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, SessionInfo,
+    TargetEntry,
 };
 
 /// What INQUIRY says of every volume; host configuration files match on it.
@@ -19,7 +20,7 @@ const VENDOR: &str = "PALISADE";
 const PRODUCT: &str = "VOLUME";
 const REVISION: &str = "0001";
 
-/// How long the sessions of a volume that is going may take to end, and how often is looked.
+/// How long sessions that have to go may take to end, and how often is looked.
 const WITHDRAW_TIME_MAX: Duration = Duration::from_secs(15);
 const WITHDRAW_LOOK: Duration = Duration::from_millis(20);
 
@@ -31,6 +32,8 @@ pub(crate) struct Targets {
     server: RwLock<Option<Arc<Server>>>,
     /// When the server started, in ms since 1970.
     started_unix_ms: RwLock<u64>,
+    /// Anyone who reaches a portal can cause lines in the log.
+    log_limit: LogLimit,
 }
 
 impl Targets {
@@ -57,6 +60,47 @@ impl Targets {
 
     fn unit(&self, id: VolumeId) -> Option<Arc<LogicalUnitHandle>> {
         self.units.read().get(&id).cloned()
+    }
+
+    /// Has the sessions of a volume look again at what they may do.
+    fn tell(&self, record: &VolumeRecord) {
+        if let Some(server) = self.server() {
+            server.target_changed(record.iqn.as_str());
+        }
+    }
+
+    /// The sessions of a target that may not stay.
+    fn leaving(&self, target: &str) -> HashSet<target::SessionId> {
+        let (Some(group), Some(server)) = (self.group.read().upgrade(), self.server()) else {
+            return HashSet::new();
+        };
+        let of_target = |info: &SessionInfo| {
+            info.target.as_deref().is_some_and(|other| other.eq_ignore_ascii_case(target))
+        };
+        let sessions: Vec<SessionInfo> = server.sessions().into_iter().filter(of_target).collect();
+        let refused = |state: &control::State, info: &SessionInfo| {
+            let attempt = LoginAttempt { initiator: &info.initiator, source: info.peer.ip() };
+            state.authorize(attempt, target).is_err()
+        };
+        group.with_state(|state| {
+            sessions.iter().filter(|info| refused(state, info)).map(|info| info.id).collect()
+        })
+    }
+
+    /// Waits until none of `sessions` is left: neither its connection nor a command on the volume.
+    async fn until_over(&self, sessions: HashSet<target::SessionId>) {
+        let left = || {
+            let server = self.server();
+            server.is_some_and(|server| server.sessions().iter().any(|info| sessions.contains(&info.id)))
+        };
+        let over = async {
+            while !sessions.is_empty() && left() {
+                tokio::time::sleep(WITHDRAW_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(WITHDRAW_TIME_MAX, over).await.is_err() {
+            tracing::warn!("sessions that may not stay are slow to end");
+        }
     }
 
     fn session(&self, group: Option<&Group>, info: SessionInfo) -> SessionFacts {
@@ -116,7 +160,7 @@ impl Frontend for Targets {
 
     fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
         let unit = self.units.write().remove(&record.id);
-        self.access_changed(record);
+        self.tell(record);
         Box::pin(async move {
             let Some(unit) = unit else { return };
             let gone = async {
@@ -145,10 +189,10 @@ impl Frontend for Targets {
         sessions.into_iter().map(|info| self.session(group.as_deref(), info)).collect()
     }
 
-    fn access_changed(&self, record: &VolumeRecord) {
-        if let Some(server) = self.server() {
-            server.target_changed(record.iqn.as_str());
-        }
+    fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
+        self.tell(record);
+        let leaving = self.leaving(record.iqn.as_str());
+        Box::pin(self.until_over(leaving))
     }
 }
 
@@ -161,7 +205,7 @@ impl Directory for Targets {
             let alias = state.volume(access.volume).map(|record| record.name.to_string());
             Ok((access, alias))
         });
-        let (access, alias) = decision.map_err(|refusal| refused(login, refusal))?;
+        let (access, alias) = decision.map_err(|refusal| self.refused(login, refusal))?;
         let unit = self.unit(access.volume).ok_or(LoginRefusal::Unavailable)?;
         let lun = scsi::Lun::new(0).ok_or(LoginRefusal::Unavailable)?;
         let unit = target::UnitGrant { lun, unit, read_only: access.read_only };
@@ -179,9 +223,12 @@ impl Directory for Targets {
                 .map(|record| TargetEntry { name: record.iqn.to_string(), addresses: addresses.clone() })
                 .collect()
         });
-        if entries.is_empty() {
+        if entries.is_empty()
+            && let Some(left_out) = self.log_limit.admit()
+        {
             tracing::info!(
                 initiator,
+                left_out,
                 %peer,
                 "discovery shows nothing: no volume is granted to this initiator from there; see `palisade volume grant`"
             );
@@ -190,17 +237,19 @@ impl Directory for Targets {
     }
 }
 
-/// The answer to a refused login; the log says more than the host is told.
-fn refused(login: &LoginRequest, refusal: Refusal) -> LoginRefusal {
-    let LoginRequest { initiator, target, peer, .. } = login;
-    match refusal {
-        Refusal::NotFound => {
-            tracing::info!(initiator, target, %peer, "login refused: no such target, or not granted to this host");
-            LoginRefusal::NotFound
+impl Targets {
+    /// The answer to a refused login; the log says more than the host is told.
+    fn refused(&self, login: &LoginRequest, refusal: Refusal) -> LoginRefusal {
+        let LoginRequest { initiator, target, peer, .. } = login;
+        let (why, answer) = match refusal {
+            Refusal::NotFound => {
+                ("login refused: no such target, or not granted to this host", LoginRefusal::NotFound)
+            }
+            Refusal::Offline => ("login put off: the volume is offline", LoginRefusal::Unavailable),
+        };
+        if let Some(left_out) = self.log_limit.admit() {
+            tracing::info!(initiator, target, %peer, left_out, "{why}");
         }
-        Refusal::Offline => {
-            tracing::info!(initiator, target, %peer, "login put off: the volume is offline");
-            LoginRefusal::Unavailable
-        }
+        answer
     }
 }

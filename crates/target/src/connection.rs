@@ -318,7 +318,10 @@ impl Connection {
             }
             Err(status) => {
                 let (initiator, target) = (&request.initiator_name, &request.target_name);
-                tracing::info!(peer = %self.place.peer, initiator, ?target, ?status, "login refused");
+                if let Some(left_out) = self.shared.log_limit.admit() {
+                    let peer = self.place.peer;
+                    tracing::info!(%peer, initiator, ?target, ?status, left_out, "login refused");
+                }
                 self.wire.protocol.login_reject(status);
             }
         }

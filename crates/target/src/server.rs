@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::directory::Directory;
 use crate::error::StartError;
 use crate::listener;
+use crate::log_limit::LogLimit;
 use crate::memory::Gauge;
 use crate::reactor::{Reactors, Threads};
 use crate::registry::{Message, Registry, SessionId, SessionInfo};
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) buffers: BufferPool,
+    /// For what anyone can cause who reaches a portal.
+    pub(crate) log_limit: LogLimit,
     addresses: Vec<SocketAddr>,
     origin: Instant,
 }
@@ -88,6 +91,7 @@ impl Server {
             registry: Arc::new(Registry::new(config.limits.clone())),
             gauge: Arc::new(Gauge::new(config.limits.bytes_max)),
             buffers: BufferPool::default(),
+            log_limit: LogLimit::default(),
             addresses: listeners.iter().map(|(_, address)| *address).collect(),
             origin: Instant::now(),
             directory,

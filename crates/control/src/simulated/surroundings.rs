@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Targets that remember what they were told; sessions are made by the test.
@@ -55,13 +55,14 @@ impl Frontend for SimFrontend {
         self.sessions.lock().clone()
     }
 
-    fn access_changed(&self, record: &VolumeRecord) {
+    fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
         let grant_of = |host| record.grants.iter().find(|grant| Some(grant.host) == host);
         let mut sessions = self.sessions.lock();
         sessions.retain(|session| session.volume != Some(record.id) || grant_of(session.host).is_some());
         for session in sessions.iter_mut().filter(|session| session.volume == Some(record.id)) {
             session.read_only = grant_of(session.host).is_none_or(|grant| grant.read_only);
         }
+        Box::pin(ready(()))
     }
 }
 
@@ -69,6 +70,14 @@ impl Frontend for SimFrontend {
 #[derive(Default)]
 pub struct SimRuntime {
     identities: AtomicU64,
+    loses_work: AtomicBool,
+}
+
+impl SimRuntime {
+    /// From now on blocking work, such as writing the group's file, comes to nothing; or is done again.
+    pub fn lose_work(&self, loses: bool) {
+        self.loses_work.store(loses, Ordering::Relaxed);
+    }
 }
 
 impl Runtime for SimRuntime {
@@ -89,7 +98,9 @@ impl Runtime for SimRuntime {
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) -> BoxFuture<'static, ()> {
-        work();
+        if !self.loses_work.load(Ordering::Relaxed) {
+            work();
+        }
         Box::pin(ready(()))
     }
 
