@@ -33,6 +33,10 @@ impl Engine {
         }
     }
 
+    fn host_is_stalled(&self, state: &State) -> bool {
+        state.is_stalled(self.slabs.lock().free())
+    }
+
     fn host_can_reserve(&self, state: &State) -> bool {
         self.slabs.lock().free() > state.host_floor_now()
     }
@@ -46,7 +50,11 @@ impl Engine {
         let result = self.reserve(Stream::Host, count, floor).await;
         self.state().head(Stream::Host).reserving = false;
         match result {
-            Ok(0) => self.work_wanted.happen(),
+            Ok(0) => {
+                // What was given back meanwhile found this reservation under way.
+                self.top_up();
+                self.work_wanted.happen();
+            }
             Ok(_) => {
                 // One lock at a time: others take the slabs' while they hold the state's.
                 let below = self.state().budget.collect_below;
@@ -107,7 +115,7 @@ impl Engine {
             let have = head.payload_blocks(&state.segments, payload);
             let floor = match stream {
                 Stream::Nodes => state.budget.catalog_floor,
-                _ => state.budget.relocation_floor,
+                _ => state.relocation_floor_now(self.host_is_stalled(&state)),
             };
             (blocks.saturating_sub(have).div_ceil(payload), floor)
         };
@@ -126,7 +134,24 @@ impl State {
     /// the rest of a write that was begun.
     pub(crate) fn host_floor_now(&self) -> u64 {
         let empty = self.heads[usize::from(Stream::Host.code())].reserved() == 0;
-        if empty && self.host.urgent_waits() { self.budget.unmap_floor } else { self.budget.host_floor }
+        if empty && self.host.urgent_waits() {
+            self.budget.unmap_floor.min(self.relocation_floor_now(true) - 1)
+        } else {
+            self.budget.host_floor
+        }
+    }
+
+    /// Free slabs that the relocation stream leaves alone. While writes wait for a slab that is only what the
+    /// next checkpoint needs, of the nodes that have changed and of those that moving a segment may change:
+    /// else a pool whose slabs were used up by crashes could never be collected again.
+    pub(crate) fn relocation_floor_now(&self, stalled: bool) -> u64 {
+        let payload = self.budget.slab_payload;
+        let head = &self.heads[usize::from(Stream::Nodes.code())];
+        let room = head.payload_blocks(&self.segments, payload);
+        let nodes = (self.nodes_to_write() + payload).saturating_sub(room);
+        let least = self.budget.catalog_floor + nodes.div_ceil(payload);
+        // One more than unmapping may take, which must go on when moving cannot.
+        if stalled { (least + 1).min(self.budget.relocation_floor) } else { self.budget.relocation_floor }
     }
 
     /// Segments of `phase` and their number.

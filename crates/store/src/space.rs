@@ -89,9 +89,12 @@ pub(crate) struct Budget {
 }
 
 /// Slabs held back at the least.
-const HEADROOM_SLABS_MIN: u64 = 12;
+const HEADROOM_SLABS_MIN: u64 = 24;
+/// Slabs held back for crashes: each leaves part-filled segments that only collection gives back, and collection
+/// needs slabs itself.
+const CRASH_SLABS: u64 = 6;
 /// Slabs without which a pool makes no sense.
-pub(crate) const POOL_SLABS_MIN: u64 = 24;
+pub(crate) const POOL_SLABS_MIN: u64 = 40;
 /// Bytes of segments to keep reserved for the host stream, roughly.
 const AHEAD_BYTES: u64 = 64 << 20;
 
@@ -104,7 +107,7 @@ impl Budget {
         let headroom = (usable / 20).max(HEADROOM_SLABS_MIN * slab_payload);
         let dirty_nodes = (headroom / 16).min(dirty_nodes_max).max(4);
         let catalog_floor = 1;
-        let relocation_floor = catalog_floor + (4 * dirty_nodes).div_ceil(slab_payload) + 1;
+        let relocation_floor = catalog_floor + (4 * dirty_nodes).div_ceil(slab_payload) + CRASH_SLABS;
         let unmap_floor = relocation_floor + 1;
         let host_floor = unmap_floor + 2;
         let by_bytes = (AHEAD_BYTES / 4096 / blocks).clamp(8, 64);
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn floors_fit_into_the_headroom_whatever_the_size() {
-        for (slabs, blocks) in [(24, 16), (64, 16), (1000, 16), (30, 256), (2000, 256), (2047, 16_384)] {
+        for (slabs, blocks) in [(40, 16), (64, 16), (1000, 16), (30, 256), (2000, 256), (2047, 16_384)] {
             let budget = Budget::new(slabs, blocks, 32 << 10);
             let headroom_slabs = budget.headroom / budget.slab_payload;
             assert!(budget.host_floor < headroom_slabs, "{slabs} slabs of {blocks}: {budget:?}");

@@ -181,7 +181,7 @@ impl State {
 
     /// Blocks to set aside for a checkpoint now: some more than there are dirty nodes, for the ends of segments
     /// and levels.
-    fn nodes_to_write(&self) -> u64 {
+    pub(crate) fn nodes_to_write(&self) -> u64 {
         self.sums.dirty + self.sums.dirty / 8 + 8
     }
 

@@ -30,14 +30,18 @@ impl State {
         victims.sort_by_key(|victim| (victim.live, victim.id));
         // No more than there is room for: half-emptied segments gain nothing.
         let head = &self.heads[usize::from(Stream::Relocation.code())];
-        let slabs = free.saturating_sub(self.budget.relocation_floor);
-        let room = head.payload_blocks(&self.segments, payload) + slabs * payload;
-        let mut sum = 0;
-        let within = |victim: &Victim| {
-            sum += if victim.stream == Stream::Nodes { 0 } else { u64::from(victim.live) };
-            sum <= ROUND_BLOCKS.min(room)
-        };
-        let victims = victims.into_iter().take_while(within).collect();
+        let slabs = free.saturating_sub(self.relocation_floor_now(stalled));
+        let mut room = (head.payload_blocks(&self.segments, payload) + slabs * payload).min(ROUND_BLOCKS);
+        victims.retain(|victim| {
+            let moved = if victim.stream == Stream::Nodes { 0 } else { u64::from(victim.live) };
+            let fits = moved <= room;
+            room -= if fits { moved } else { 0 };
+            fits
+        });
+        if stalled {
+            // Near the end one segment at a time: its checkpoint gives back what the next one needs.
+            victims.truncate(1.max(usize::try_from(slabs).unwrap_or(usize::MAX)));
+        }
         (victims, empty)
     }
 

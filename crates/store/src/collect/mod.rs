@@ -27,7 +27,7 @@ struct Victim {
 impl Engine {
     /// One bounded round of collection, if free slabs are few. True if there was something to do.
     pub(crate) async fn collect(self: &Arc<Self>) -> Result<bool> {
-        let free = self.slabs.lock().free();
+        let mut free = self.slabs.lock().free();
         let stalled = {
             let state = self.state();
             let stalled = state.is_stalled(free);
@@ -36,12 +36,18 @@ impl Engine {
             }
             stalled
         };
+        if stalled && free <= self.state().budget.relocation_floor {
+            // The fewer nodes wait to be written, the more slabs there are for moving blocks.
+            self.checkpoint_now().await?;
+            free = self.slabs.lock().free();
+        }
         let (victims, empty) = self.state().choose(stalled, free);
         if victims.is_empty() && !empty {
             if stalled {
                 self.note_round(stalled);
             }
-            return Ok(false);
+            // Rounds go on until what waits has been written or has failed: nobody else would look again.
+            return Ok(stalled);
         }
         if !empty {
             self.empty_segments(&victims).await?;
