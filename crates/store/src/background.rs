@@ -189,6 +189,12 @@ impl State {
         self.sums.dirty >= self.budget.dirty_nodes || log_bytes >= options.checkpoint_log_bytes
     }
 
+    /// So much log has come since the last cut that writers wait for a checkpoint to end: else an opening after
+    /// a crash would have any amount of it to read.
+    pub(crate) fn log_is_long(&self, options: &crate::options::PoolOptions) -> bool {
+        self.log_since_cut.saturating_mul(crate::format::BLOCK_BYTES) / 2 >= options.checkpoint_log_bytes
+    }
+
     fn checkpoint_due(&mut self, now: Duration, options: &crate::options::PoolOptions) -> bool {
         if self.checkpoint_pressing(options) {
             return true;

@@ -31,7 +31,7 @@ impl Default for PoolOptions {
             map_cache_bytes: 1 << 30,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(30),
-            dirty_nodes_max: 32 << 10,
+            dirty_nodes_max: 24 << 10,
             discard: true,
             buffers: BufferPool::default(),
         }

@@ -125,6 +125,7 @@ impl State {
         self.evict();
         if self.touched > 0 && self.sums.dirty + self.touched >= 2 * self.budget.dirty_nodes
             || self.sums.dirty >= 2 * self.budget.dirty_nodes
+            || self.log_is_long(&engine.options)
         {
             return Ok(Attempt::Wait);
         }

@@ -29,6 +29,13 @@ pub(super) struct Logged {
     pub(super) whole: bool,
 }
 
+impl Logged {
+    /// Blocks of the batch, descriptors included.
+    fn blocks(&self) -> u32 {
+        self.descriptor.descriptor_blocks + self.descriptor.data_blocks
+    }
+}
+
 type Log = BTreeMap<(Epoch, Seq), Logged>;
 
 impl Engine {

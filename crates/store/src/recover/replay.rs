@@ -4,6 +4,7 @@ use super::{Log, Logged};
 use crate::catalog::LogRange;
 use crate::engine::{Engine, OPEN_END};
 use crate::format::batch::{Move, Piece, PieceKind};
+use crate::format::node::FAN_OUT_SHIFT;
 use crate::format::{BlockAddress, Epoch, LayerId, SegmentId, Seq};
 use crate::map::{Find, leaf_of, leaves_of, slot_of};
 use crate::number::{narrow, wide};
@@ -69,8 +70,13 @@ impl Engine {
                 touched.extend(leaves.map(|leaf| (layer, leaf)));
             }
         }
-        let loads = touched.into_iter().map(|(layer, leaf)| self.load_leaf(layer, leaf));
-        iter(loads).buffer_unordered(LOADS).try_collect::<Vec<()>>().await?;
+        // First one leaf under each inner node: all at once would read their common ancestors many times.
+        for shift in [2 * FAN_OUT_SHIFT, FAN_OUT_SHIFT, 0] {
+            let mut first_of_each = touched.iter().copied().collect::<Vec<_>>();
+            first_of_each.dedup_by_key(|(layer, leaf)| (*layer, *leaf >> shift));
+            let loads = first_of_each.into_iter().map(|(layer, leaf)| self.load_leaf(layer, leaf));
+            iter(loads).buffer_unordered(LOADS).try_collect::<Vec<()>>().await?;
+        }
         Ok(())
     }
 
@@ -93,6 +99,8 @@ impl Engine {
             block += piece.data_blocks();
         }
         let mut state = self.state();
+        // It has to be replayed again until a checkpoint: logs of several crashes do not add up.
+        state.log_since_cut += u64::from(batch.blocks());
         let segment = state.segments.change(segment);
         segment.used = segment.used.max(batch.end_block);
         segment.applied = segment.used;

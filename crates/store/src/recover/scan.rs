@@ -94,19 +94,32 @@ impl<'a> Scanner<'a> {
             return Ok(false);
         }
         let there = (self.window.len() / BLOCK_SIZE).saturating_sub(count_of(self.at - self.window_start));
-        if wide(there) < u64::from(blocks) {
-            let count = WINDOW_BLOCKS.max(blocks).min(self.end - self.at);
-            let offset = self.engine.state().segments.offset(self.slab, self.at);
+        let there = narrow(wide(there));
+        if there < blocks {
+            let least = blocks - there;
+            let count = WINDOW_BLOCKS.max(least).min(self.end - self.at - there);
+            let offset = self.engine.state().segments.offset(self.slab, self.at + there);
             let ahead = self.engine.disk.read(offset, count_of(count) * BLOCK_SIZE).await;
             // A bad sector in what is only read ahead is not met where nothing was written.
-            self.window = match ahead {
-                Err(_) if count > blocks => {
-                    self.engine.disk.read(offset, count_of(blocks) * BLOCK_SIZE).await?
+            let more = match ahead {
+                Err(_) if count > least => {
+                    self.engine.disk.read(offset, count_of(least) * BLOCK_SIZE).await?
                 }
                 ahead => ahead?,
             };
+            // What is there already is not read again: batches are as large as windows where hosts write much.
+            self.window = if there == 0 { more } else { self.joined(&more) };
             self.window_start = self.at;
         }
         Ok(true)
+    }
+
+    /// The window from here on, and `more` after it.
+    fn joined(&self, more: &Bytes) -> Bytes {
+        let rest = self.here();
+        let mut joined = self.engine.options.buffers.take(rest.len() + more.len());
+        joined[..rest.len()].copy_from_slice(rest);
+        joined[rest.len()..].copy_from_slice(more);
+        joined.freeze()
     }
 }
