@@ -190,7 +190,8 @@ impl Runner {
 
     /// The process or the machine ends here.
     fn after_crash(&mut self, life: Option<Arc<Life>>, how: &'static str) {
-        let crash = if self.rng.percent(70) { Crash::Machine } else { Crash::Process };
+        let machine = self.rng.percent(70) || self.world.disk.flush_failed();
+        let crash = if machine { Crash::Machine } else { Crash::Process };
         self.world.disk.crash_now();
         self.world.executor.kill_all();
         self.world.disk.settle(crash);

@@ -125,6 +125,8 @@ struct State {
     crash_at: Option<u64>,
     crashed: bool,
     operations: BTreeMap<u64, Operation>,
+    /// A flush has failed in this life: no other succeeds, and no durable write, as [`Disk::flush`] says.
+    flush_failed: bool,
     /// Sectors whose flush failed: only writing them again makes them durable.
     unflushable: BTreeMap<usize, u8>,
     serial: u64,
@@ -160,6 +162,7 @@ impl SimDisk {
             crash_at: None,
             crashed: false,
             operations: BTreeMap::new(),
+            flush_failed: false,
             unflushable: BTreeMap::new(),
             serial: 0,
             counts: DiskCounts::default(),
@@ -175,6 +178,7 @@ impl SimDisk {
         state.life += 1;
         state.crashed = false;
         state.crash_at = None;
+        state.flush_failed = false;
         let info = self.info(&state);
         DiskHandle::new(Arc::clone(&self.medium), state.life, info)
     }
@@ -187,6 +191,13 @@ impl SimDisk {
             media: Media::File,
             rotational: false,
         }
+    }
+
+    /// True if a flush has failed in this life. A process that opens the disk anew gets rid of what the kernel
+    /// still shows of lost pages: to it that is the loss of all that was not flushed.
+    #[must_use]
+    pub fn flush_failed(&self) -> bool {
+        self.medium.state.lock().flush_failed
     }
 
     /// Crashes at the `steps`-th step from now. Steps are the start and the end of each operation.
@@ -285,6 +296,9 @@ impl State {
         match work {
             Work::Read { offset, len } => self.read(*offset, *len),
             Work::Write { offset, data, persist } => {
+                if self.flush_failed && *persist == Persist::Durable {
+                    return Err(device("a flush failed before"));
+                }
                 self.write(*offset, data, *persist).map(|()| Reply::Done)
             }
             Work::Flush { pages } => self.finish_flush(pages).map(|()| Reply::Done),
@@ -366,7 +380,11 @@ impl State {
     }
 
     fn finish_flush(&mut self, pages: &BTreeMap<usize, u8>) -> Result<()> {
+        if self.flush_failed {
+            return Err(device("a flush failed before"));
+        }
         let fails = self.strikes(self.faults.flush_errors);
+        self.flush_failed = fails;
         for (&page, &mask) in pages {
             if !fails || self.rng.percent(40) {
                 self.image.settle(page, mask);
