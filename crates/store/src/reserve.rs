@@ -45,7 +45,10 @@ impl Engine {
         let (count, floor) = {
             let state = self.state();
             let have = wide(state.heads[usize::from(Stream::Host.code())].reserved());
-            (state.budget.host_ahead.saturating_sub(have).max(1), state.host_floor_now())
+            let floor = state.host_floor_now();
+            // What is held back is taken one by one, and only for what must go on.
+            let ahead = if floor < state.budget.host_floor { 1 } else { state.budget.host_ahead };
+            (ahead.saturating_sub(have).max(1), floor)
         };
         let result = self.reserve(Stream::Host, count, floor).await;
         self.state().head(Stream::Host).reserving = false;
