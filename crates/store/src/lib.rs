@@ -6,7 +6,6 @@
 //! Start at [`Pool`]. `docs/format.md` draws every byte that is written.
 
 #![deny(clippy::as_conversions)]
-#![allow(dead_code, unused_imports, reason = "until the engine uses it")]
 
 mod background;
 mod catalog;

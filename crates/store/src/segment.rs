@@ -57,13 +57,12 @@ pub(crate) struct Segments {
     changed: BTreeSet<SegmentId>,
     slab_blocks: u32,
     data_live: u64,
-    nodes_live: u64,
 }
 
 impl Segments {
     pub(crate) fn new(slab_blocks: u32) -> Self {
         let (table, changed) = (BTreeMap::new(), BTreeSet::new());
-        Self { table, changed, slab_blocks, data_live: 0, nodes_live: 0 }
+        Self { table, changed, slab_blocks, data_live: 0 }
     }
 
     /// Blocks of a segment.
@@ -76,15 +75,9 @@ impl Segments {
         self.data_live
     }
 
-    /// Live nodes on disk.
-    pub(crate) fn nodes_live(&self) -> u64 {
-        self.nodes_live
-    }
-
     pub(crate) fn insert(&mut self, id: SegmentId, segment: Segment) {
-        match segment.stream {
-            Stream::Nodes => self.nodes_live += u64::from(segment.live),
-            _ => self.data_live += u64::from(segment.live),
+        if segment.stream != Stream::Nodes {
+            self.data_live += u64::from(segment.live);
         }
         let before = self.table.insert(id, segment);
         assert!(before.is_none(), "segment numbers are never used twice");
@@ -148,9 +141,8 @@ impl Segments {
         let segment = self.change(id);
         segment.live += count;
         assert!(segment.live <= blocks, "a segment has no more live blocks than blocks");
-        match segment.stream {
-            Stream::Nodes => self.nodes_live += u64::from(count),
-            _ => self.data_live += u64::from(count),
+        if segment.stream != Stream::Nodes {
+            self.data_live += u64::from(count);
         }
     }
 
@@ -162,9 +154,8 @@ impl Segments {
             return false;
         };
         segment.live -= count;
-        match segment.stream {
-            Stream::Nodes => self.nodes_live -= u64::from(count),
-            _ => self.data_live -= u64::from(count),
+        if segment.stream != Stream::Nodes {
+            self.data_live -= u64::from(count);
         }
         self.changed.insert(id);
         true

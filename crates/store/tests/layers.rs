@@ -1,5 +1,7 @@
 //! Snapshots and clones: what a volume held is kept, and what nobody needs any more comes back.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use block::testing::pattern;

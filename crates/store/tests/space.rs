@@ -1,5 +1,7 @@
 //! Space: collection under overwrite, the brim, and coming back from it (promise 5).
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use block::testing::{join_all, pattern};

@@ -133,7 +133,7 @@ impl CompactDisk {
     fn check(&self, offset: u64, len: usize) -> Result<()> {
         let len = u64::try_from(len).expect("64 bits");
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.info.size_bytes);
-        if offset % 4096 == 0 && len % 4096 == 0 && inside {
+        if offset.is_multiple_of(4096) && len.is_multiple_of(4096) && inside {
             return Ok(());
         }
         Err(BlockError::new(ErrorKind::Invalid, &self.info.name, "not aligned or not inside").at(offset))

@@ -124,7 +124,7 @@ impl Medium {
     /// Writes `data` at `start` of the address space; units that it covers in part keep their rest.
     fn put(&self, label: &Label, start: u64, data: &[u8]) -> io::Result<()> {
         let unit = u64::from(self.disk.info().alignment_bytes);
-        let whole = start % unit == 0 && to_u64(data.len()) % unit == 0;
+        let whole = start.is_multiple_of(unit) && to_u64(data.len()).is_multiple_of(unit);
         let (mut buffer, at, first) = if whole {
             (self.buffers.take(data.len()), 0, start)
         } else {

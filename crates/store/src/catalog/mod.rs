@@ -10,7 +10,7 @@ mod tables;
 pub(crate) use medium::{Medium, SlabSource};
 pub(crate) use records::{
     Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SegmentRecord, SegmentState, Slab,
-    VolumeRecord, blocks_of,
+    VolumeRecord,
 };
 
 use crate::format::label::Label;

@@ -1,8 +1,6 @@
 //! What the catalog holds, as values.
 
-use crate::format::{
-    BlockAddress, DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId,
-};
+use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId};
 use std::collections::BTreeMap;
 
 /// The counters and marks of a pool.
@@ -171,9 +169,4 @@ pub(crate) struct Changes {
     pub(crate) volumes: Vec<(VolumeId, Option<VolumeRecord>)>,
     /// Records of the layers above: kind, name, content.
     pub(crate) facts: Vec<(String, String, Option<Vec<u8>>)>,
-}
-
-/// The number of blocks of a volume of `size_bytes`; the last may be used in part.
-pub(crate) fn blocks_of(size_bytes: u64) -> BlockAddress {
-    BlockAddress(size_bytes.div_ceil(crate::format::BLOCK_BYTES))
 }

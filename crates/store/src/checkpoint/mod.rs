@@ -124,10 +124,10 @@ impl Engine {
                 let start = state.segments.offset(slab, 0);
                 (start, state.segments.offset(slab, state.segments.slab_blocks()) - start)
             };
-            if self.options.discard {
-                if let Err(error) = self.disk.discard(offset, len).await {
-                    tracing::debug!(%error, "a discard failed");
-                }
+            if self.options.discard
+                && let Err(error) = self.disk.discard(offset, len).await
+            {
+                tracing::debug!(%error, "a discard failed");
             }
             self.slabs.lock().give(slab);
         }

@@ -96,11 +96,10 @@ impl Engine {
         let descriptor = encode(&spot.header, &pieces, &self.options.buffers);
         assert_eq!(wide(descriptor.len() / BLOCK_SIZE), u64::from(spot.descriptor_blocks));
         let mut state = self.state();
-        let mut block = spot.start_block + spot.descriptor_blocks;
-        for (pick, piece) in picks.iter().zip(&pieces) {
+        let first_block = spot.start_block + spot.descriptor_blocks;
+        for (block, (pick, piece)) in (first_block..).zip(picks.iter().zip(&pieces)) {
             let PieceKind::Node { checksum, .. } = piece.kind else { unreachable!("made above") };
             state.assign(cut, *pick, entry_at(spot.segment, block, checksum));
-            block += 1;
         }
         vec![descriptor.freeze(), buffer.freeze()]
     }

@@ -6,7 +6,7 @@ macro_rules! number {
     ($(#[$meta:meta])* $name:ident($inner:ty)) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-        pub struct $name(pub $inner);
+        pub(crate) struct $name(pub(crate) $inner);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,7 +48,7 @@ number! {
 impl Seq {
     /// The one after.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -56,20 +56,20 @@ impl Seq {
 impl Epoch {
     /// The one after.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub(crate) fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
 /// Identity of a pool.
-pub type PoolId = [u8; 16];
+pub(crate) type PoolId = [u8; 16];
 
 /// Identity of a volume.
 pub type VolumeId = [u8; 16];
 
 /// The logs of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// What hosts write.
     Host,
     /// Blocks that the mover relocates.
@@ -80,11 +80,11 @@ pub enum Stream {
 
 impl Stream {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 3] = [Self::Host, Self::Relocation, Self::Nodes];
+    pub(crate) const ALL: [Self; 3] = [Self::Host, Self::Relocation, Self::Nodes];
 
     /// The code on disk.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Host => 0,
             Self::Relocation => 1,
@@ -94,51 +94,51 @@ impl Stream {
 
     /// The stream with this code.
     #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|stream| stream.code() == code)
     }
 }
 
 /// Where a block is: a segment and a block in it, or one of two answers without a place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Location(pub u64);
+pub(crate) struct Location(pub(crate) u64);
 
 /// Bits of a location that hold the block in the segment.
 const BLOCK_BITS: u32 = 24;
 
 impl Location {
     /// Not in this layer: the parent knows.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
     /// Zeros, and no place.
-    pub const ZEROS: Self = Self(1);
+    pub(crate) const ZEROS: Self = Self(1);
     /// Blocks that a segment may have at most.
-    pub const SEGMENT_BLOCKS_MAX: u32 = 1 << BLOCK_BITS;
+    pub(crate) const SEGMENT_BLOCKS_MAX: u32 = 1 << BLOCK_BITS;
 
     /// Block `block` of `segment`.
     ///
     /// # Panics
     /// If the segment is 0 or the block is beyond [`Location::SEGMENT_BLOCKS_MAX`]: no such place is ever given out.
     #[must_use]
-    pub fn new(segment: SegmentId, block: u32) -> Self {
+    pub(crate) fn new(segment: SegmentId, block: u32) -> Self {
         assert!(segment.0 > 0 && segment.0 < 1 << (64 - BLOCK_BITS) && block < Self::SEGMENT_BLOCKS_MAX);
         Self((segment.0 << BLOCK_BITS) | u64::from(block))
     }
 
     /// True if this names a block of a segment.
     #[must_use]
-    pub fn is_place(self) -> bool {
+    pub(crate) fn is_place(self) -> bool {
         self.0 >> BLOCK_BITS != 0
     }
 
     /// The segment; 0 if this is no place.
     #[must_use]
-    pub fn segment(self) -> SegmentId {
+    pub(crate) fn segment(self) -> SegmentId {
         SegmentId(self.0 >> BLOCK_BITS)
     }
 
     /// The block in the segment.
     #[must_use]
-    pub fn block(self) -> u32 {
+    pub(crate) fn block(self) -> u32 {
         let low = self.0 & u64::from(Self::SEGMENT_BLOCKS_MAX - 1);
         u32::try_from(low).unwrap_or(u32::MAX)
     }

@@ -134,7 +134,7 @@ impl Label {
         if !SLAB_SHIFT.contains(&self.slab_shift) {
             return Err(Invalid::Field("slab size"));
         }
-        if self.size_bytes % BLOCK_BYTES != 0
+        if !self.size_bytes.is_multiple_of(BLOCK_BYTES)
             || self.slabs > Self::slabs_for(self.size_bytes, self.slab_shift)
         {
             return Err(Invalid::Field("number of slabs"));

@@ -8,22 +8,23 @@ mod ids;
 pub(crate) mod label;
 pub(crate) mod node;
 
-pub use ids::{
-    BlockAddress, DiskIndex, Epoch, LayerId, Location, PoolId, SegmentId, Seq, SlabIndex, Stream, VolumeId,
+pub use ids::VolumeId;
+pub(crate) use ids::{
+    BlockAddress, DiskIndex, Epoch, LayerId, Location, PoolId, SegmentId, Seq, SlabIndex, Stream,
 };
 
 /// Bytes in a block: the unit of the map, of checksums and of locations.
-pub const BLOCK_SIZE: usize = 4096;
+pub(crate) const BLOCK_SIZE: usize = 4096;
 
 /// [`BLOCK_SIZE`] for byte offsets.
-pub const BLOCK_BYTES: u64 = 4096;
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// The version of the format that this build reads and writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 1;
 
 /// Why some bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
+pub(crate) enum Invalid {
     /// The magic number is not there: something else, or nothing, is stored here.
     Magic,
     /// The checksum does not fit: damaged, or not written to its end.
@@ -47,6 +48,6 @@ impl std::fmt::Display for Invalid {
 
 /// CRC-32C (Castagnoli) of `data`.
 #[must_use]
-pub fn crc32c(data: &[u8]) -> u32 {
+pub(crate) fn crc32c(data: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(data)
 }

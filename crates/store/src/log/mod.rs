@@ -86,6 +86,7 @@ impl Head {
 }
 
 /// How a batch in flight is doing.
+#[expect(clippy::large_enum_variant, reason = "few are in flight, and each becomes the large one")]
 enum Flight {
     Writing,
     Ended(Batch, Result<()>),
@@ -136,11 +137,6 @@ impl HostLog {
     /// The next batch to be applied to the map: all below is in it.
     pub(crate) fn applied(&self) -> Seq {
         self.applied
-    }
-
-    /// The sequence number of the next batch.
-    pub(crate) fn next(&self) -> Seq {
-        self.next
     }
 
     /// Nothing is queued, in flight or being cleared up.

@@ -9,7 +9,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cut::{CutNode, MapCut};
+pub(crate) use cut::MapCut;
 pub(crate) use key::{FastHash, NodeKey, leaf_of, leaves_of};
 pub(crate) use node::Entries;
 

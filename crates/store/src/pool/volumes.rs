@@ -132,7 +132,7 @@ impl Engine {
     }
 
     fn check_size(&self, size_bytes: u64) -> Result<()> {
-        if size_bytes == 0 || size_bytes % 512 != 0 || size_bytes > VOLUME_BYTES_MAX {
+        if size_bytes == 0 || !size_bytes.is_multiple_of(512) || size_bytes > VOLUME_BYTES_MAX {
             let message =
                 format!("{size_bytes} bytes is no size for a volume: 512 B to 4 PiB in steps of 512 B");
             return Err(self.error(ErrorKind::Invalid, message));
@@ -243,7 +243,7 @@ impl Engine {
             let mut made: Vec<LayerId> = Vec::new();
             let mut pool = state.pool_record;
             let mut volumes = Vec::new();
-            let mut push = |pool: &mut PoolRecord, made: &mut Vec<LayerId>| {
+            let push = |pool: &mut PoolRecord, made: &mut Vec<LayerId>| {
                 let id = pool.next_layer;
                 pool.next_layer = LayerId(id.0 + 1);
                 made.push(id);

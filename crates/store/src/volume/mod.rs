@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What all handles of a volume share.
 pub(crate) struct Shared {
-    pub(crate) id: VolumeId,
     name: String,
     /// Changed only under the engine's lock.
     top: AtomicU64,
@@ -31,7 +30,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(id: VolumeId, record: &crate::catalog::VolumeRecord) -> Arc<Self> {
         Arc::new(Self {
-            id,
             name: uuid::Uuid::from_bytes(id).to_string(),
             top: AtomicU64::new(record.top.0),
             size_bytes: AtomicU64::new(record.size_bytes),
@@ -112,7 +110,7 @@ impl StoreVolume {
         }
         let end = offset.checked_add(len).filter(|end| *end <= self.size_bytes());
         match end {
-            Some(end) if offset % 512 == 0 && len % 512 == 0 => Ok(end),
+            Some(end) if offset.is_multiple_of(512) && len.is_multiple_of(512) => Ok(end),
             _ => {
                 let message = format!("a request for {len} bytes is not aligned or not inside the volume");
                 Err(self.shared.error(ErrorKind::Invalid, message).at(offset))

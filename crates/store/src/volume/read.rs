@@ -137,7 +137,7 @@ fn first_wrong(data: &[u8], checksums: &[u32]) -> Option<usize> {
 }
 
 /// Cuts off what is in the blocks but not in the range.
-fn trim(chunks: &mut Vec<Bytes>, blocks: &Blocks) {
+fn trim(chunks: &mut [Bytes], blocks: &Blocks) {
     if let Some(first) = chunks.first_mut() {
         *first = first.slice(len_of(blocks.head)..);
     }

@@ -40,7 +40,7 @@ struct Clock {
 
 /// The executor.
 #[derive(Default)]
-pub struct Local {
+pub(crate) struct Local {
     ready: Ready,
     clock: Arc<Mutex<Clock>>,
     ids: AtomicU64,
@@ -55,20 +55,20 @@ impl Wake for Flag {
 }
 
 impl Local {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
     /// Runs `future` and all tasks until it is ready.
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let woken = Arc::new(Flag(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
         loop {
-            if woken.0.swap(false, Ordering::AcqRel) {
-                if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    return value;
-                }
+            if woken.0.swap(false, Ordering::AcqRel)
+                && let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                return value;
             }
             let next = self.ready.lock().pop_front();
             match next {
@@ -143,17 +143,17 @@ impl Runtime for Local {
 }
 
 /// A disk in memory.
-pub fn disk(size_bytes: u64) -> Arc<dyn Disk> {
+pub(crate) fn disk(size_bytes: u64) -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new("ram", size_bytes, BufferPool::default()))
 }
 
 /// Options for a small pool.
-pub fn small(slab_bytes: u64) -> PoolOptions {
+pub(crate) fn small(slab_bytes: u64) -> PoolOptions {
     PoolOptions { slab_bytes: Some(slab_bytes), ..PoolOptions::default() }
 }
 
 /// A new pool and its executor.
-pub fn new_pool(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
+pub(crate) fn new_pool(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
     let local = Local::new();
     let created = Pool::create(vec![Arc::clone(disk)], "test", options, local.clone());
     let pool = local.block_on(created).expect("create");
@@ -161,13 +161,13 @@ pub fn new_pool(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<
 }
 
 /// The pool on `disk`, opened with a new executor, as after a crash of the process if it was not closed.
-pub fn reopen(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
+pub(crate) fn reopen(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Arc<Pool>) {
     let local = Local::new();
     let pool = local.block_on(Pool::open(vec![Arc::clone(disk)], options, local.clone())).expect("open");
     (local, pool)
 }
 
 /// A thin volume.
-pub fn thin(id: u8, size_bytes: u64) -> VolumeSpec {
+pub(crate) fn thin(id: u8, size_bytes: u64) -> VolumeSpec {
     VolumeSpec { id: [id; 16], size_bytes, thick: false, buffered: false }
 }
