@@ -108,7 +108,7 @@ impl Life {
         let start = self.world.model.lock().tick();
         let mut state = self.state.lock();
         state.serial += 1;
-        if state.serial % 64 == 0 {
+        if state.serial.is_multiple_of(64) {
             // What ended is checked after it left the list: so nothing is forgotten when an operation ends.
             let horizon = state.running.values().map(|running| running.start).min();
             self.world.model.lock().purge(horizon.unwrap_or(start));

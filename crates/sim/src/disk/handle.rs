@@ -63,7 +63,7 @@ impl DiskHandle {
     fn check(&self, state: &State, offset: u64, len: u64) -> Result<()> {
         let unit = state.unit_bytes as u64;
         let inside = offset.checked_add(len).is_some_and(|end| end <= state.size_bytes);
-        if inside && offset % unit == 0 && len % unit == 0 {
+        if inside && offset.is_multiple_of(unit) && len.is_multiple_of(unit) {
             return Ok(());
         }
         let message = format!("a request for {len} bytes is not aligned or not inside the disk");

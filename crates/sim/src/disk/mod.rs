@@ -457,4 +457,4 @@ fn device(message: &str) -> BlockError {
     BlockError::new(ErrorKind::Device, "sim", message)
 }
 
-const _: () = assert!(PAGE % SECTOR == 0);
+const _: () = assert!(PAGE.is_multiple_of(SECTOR));

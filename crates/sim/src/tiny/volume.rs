@@ -51,7 +51,7 @@ impl TinyVolume {
     fn peek(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         let mut state = self.shared.state.lock();
         state.reads += 1;
-        let stale = self.bug(Bug::ReadsStale) && state.reads % 50 == 0;
+        let stale = self.bug(Bug::ReadsStale) && state.reads.is_multiple_of(50);
         let content = state.get(&self.id)?;
         if offset + len > content.size_bytes {
             return Err(BlockError::new(ErrorKind::Invalid, "tiny", "past the end"));
