@@ -4,6 +4,8 @@
 //! that is to be sent goes out together. A connection that is over first lets its operations on the medium end;
 //! only then are the nexus and the session gone.
 
+mod session_log;
+
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
 use crate::login;
@@ -486,26 +488,5 @@ impl Connection {
             self.take_events(context);
         }
         true
-    }
-
-    fn log_start(&self) {
-        let Some(session) = &self.session else { return };
-        let entry = &session.entry;
-        let target = entry.port.as_ref().map(|port| port.target.as_str());
-        let (initiator, isid, tsih) = (&entry.initiator, entry.isid, entry.tsih.0);
-        let (peer, portal) = (self.place.peer, self.place.local);
-        tracing::info!(initiator, target, %isid, tsih, %peer, %portal, "session began");
-    }
-
-    fn log_end(&self) {
-        let (peer, why) = (self.place.peer, &self.why);
-        match &self.session {
-            Some(session) => {
-                let initiator = &session.entry.initiator;
-                let target = session.entry.port.as_ref().map(|port| port.target.as_str());
-                tracing::info!(initiator, target, %peer, why, "session ended");
-            }
-            None => tracing::debug!(%peer, why, "connection ended before a login"),
-        }
     }
 }
