@@ -197,4 +197,25 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::Invalid, "{offset} {len}");
         }
     }
+
+    #[test]
+    fn a_write_after_a_discard_does_not_bring_back_what_was_there() {
+        let disk = MemoryDisk::new("ram", 2 << 20, BufferPool::default());
+        disk.write_blocking(0, &vec![1; 2 << 20]).unwrap();
+        drop(disk.discard(0, 1 << 20));
+        disk.write_blocking(4096, &[2; 512]).unwrap();
+        assert_eq!(disk.read_now(0, 4096).unwrap(), [0; 4096][..]);
+        assert_eq!(disk.read_now(4096, 512).unwrap(), [2; 512][..]);
+        assert_eq!(disk.read_now(4608, 512).unwrap(), [0; 512][..]);
+        assert_eq!(disk.read_now(1 << 20, 512).unwrap(), [1; 512][..], "not discarded");
+    }
+
+    #[test]
+    fn a_write_that_is_refused_changes_nothing() {
+        let disk = MemoryDisk::new("ram", 1 << 20, BufferPool::default());
+        let parts = [Bytes::from(vec![1; 512]), Bytes::from(vec![1; 512])];
+        let error = disk.write_now((1 << 20) - 512, &parts).unwrap_err();
+        assert_eq!((error.kind, error.offset), (ErrorKind::Invalid, Some((1 << 20) - 512)));
+        assert_eq!(disk.read_now((1 << 20) - 512, 512).unwrap(), [0; 512][..]);
+    }
 }
