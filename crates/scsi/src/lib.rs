@@ -30,6 +30,7 @@ pub use media::{
 pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFormat, SenseKey};
 pub use unit::absent;
 pub use unit::{
-    Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit, LogicalUnitConfig, NexusId,
-    NexusInfo, Pending, ReportLuns, Step, TargetPort, TaskManagement, UnitAttention,
+    AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,
+    LogicalUnitConfig, NexusId, NexusInfo, Pending, PortGroup, PortGroupId, ReportLuns, Step, TargetPort,
+    TaskManagement, UnitAttention,
 };

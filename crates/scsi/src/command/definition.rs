@@ -1,6 +1,6 @@
 //! One command, and how the table spells it.
 
-use super::layout::{Attention, Conflict, Feature, Field, Operation, OutLength, Timeouts, Transfer};
+use super::layout::{Attention, Conflict, Feature, Field, Operation, OutLength, Reach, Timeouts, Transfer};
 use crate::cdb::Cdb;
 
 /// One supported command.
@@ -40,6 +40,8 @@ pub struct Command {
     pub attention: Attention,
     /// Fails with NOT READY while the unit is not ready.
     pub needs_ready: bool,
+    /// The paths it runs on.
+    pub reach: Reach,
     /// Fails with DATA PROTECT while the unit is write-protected.
     pub writes: bool,
     /// Which units have it.
@@ -70,6 +72,7 @@ impl Command {
             runs_despite_spc2_reserve: false,
             attention: Attention::Ends,
             needs_ready: true,
+            reach: Reach::Active,
             writes: false,
             feature: Feature::Any,
         }
@@ -174,6 +177,12 @@ impl Command {
     /// Describes the unit rather than its medium: runs while the unit is not ready.
     pub(crate) const fn always(mut self) -> Self {
         self.needs_ready = false;
+        self
+    }
+
+    /// Runs on paths as bad as `reach` says.
+    pub(crate) const fn reaches(mut self, reach: Reach) -> Self {
+        self.reach = reach;
         self
     }
 

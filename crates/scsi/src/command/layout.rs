@@ -22,6 +22,8 @@ pub enum Operation {
     WriteSame,
     CompareAndWrite,
     GetLbaStatus,
+    ReportTargetPortGroups,
+    SetTargetPortGroups,
     ModeSense6,
     ModeSense10,
     ModeSelect6,
@@ -124,6 +126,20 @@ pub enum Attention {
     Waits,
     /// The command reports it as its data.
     Reports,
+}
+
+/// How bad a path a command still runs on (SPC-4 5.15.2.4 and 5.15.2.5): each reaches as far as those before it,
+/// and further.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Reach {
+    /// On active paths only: it needs the medium.
+    Active,
+    /// On paths in standby, too: it describes or reserves the unit.
+    Standby,
+    /// On paths that are unavailable or offline, too: it may change that.
+    Unavailable,
+    /// Always, even while the path is in transition.
+    Transition,
 }
 
 /// What a unit has to be for the command to exist.

@@ -6,7 +6,7 @@ mod layout;
 mod table;
 
 pub use definition::Command;
-pub use layout::{Attention, Conflict, Feature, Field, Operation, OutLength, Timeouts, Transfer};
+pub use layout::{Attention, Conflict, Feature, Field, Operation, OutLength, Reach, Timeouts, Transfer};
 pub use table::{COMMANDS, Lookup, find, of_opcode};
 
 use crate::cdb::Cdb;

@@ -1,7 +1,7 @@
 //! Every supported command, by operation code and service action.
 
 use super::definition::Command;
-use super::layout::{Attention, Conflict, Operation, OutLength, Transfer};
+use super::layout::{Attention, Conflict, Operation, OutLength, Reach, Transfer};
 use crate::cdb::Cdb;
 
 /// Group numbers, in SBC commands: no statistics are kept by group.
@@ -24,6 +24,7 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Reports)
         .runs_despite_spc2_reserve()
+        .reaches(Reach::Transition)
         .always(),
     read(0x08, 6, "READ(6)").six_byte_fields(),
     write(0x0a, 6, "WRITE(6)").six_byte_fields(),
@@ -34,6 +35,7 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Waits)
         .runs_despite_spc2_reserve()
+        .reaches(Reach::Transition)
         .always(),
     mode_select(0x15, 6, "MODE SELECT(6)", Operation::ModeSelect6).length(4, 1),
     mode_sense(0x1a, 6, "MODE SENSE(6)", Operation::ModeSense6).length(4, 1),
@@ -45,7 +47,9 @@ pub static COMMANDS: &[Command] = &[
     Command::new(0x1e, 6, "PREVENT ALLOW MEDIUM REMOVAL", Operation::PreventAllowMediumRemoval)
         .bits(4, 0x01)
         .conflicts(Conflict::AnyIfSet { byte: 4, mask: 0x01 }),
-    Command::new(0x25, 10, "READ CAPACITY(10)", Operation::ReadCapacity10).transfer(Transfer::InFixed(8)),
+    Command::new(0x25, 10, "READ CAPACITY(10)", Operation::ReadCapacity10)
+        .transfer(Transfer::InFixed(8))
+        .reaches(Reach::Standby),
     read(0x28, 10, "READ(10)").bits(1, DPO_FUA).lba(2, 4).ignores(6, GROUP).length(7, 2),
     write(0x2a, 10, "WRITE(10)").bits(1, DPO_FUA).lba(2, 4).ignores(6, GROUP).length(7, 2),
     write_and_verify(0x2e, 10, "WRITE AND VERIFY(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
@@ -84,7 +88,8 @@ pub static COMMANDS: &[Command] = &[
     Command::new(0x9e, 16, "READ CAPACITY(16)", Operation::ReadCapacity16)
         .service_action(0x10)
         .length(10, 4)
-        .transfer(Transfer::InBytes),
+        .transfer(Transfer::InBytes)
+        .reaches(Reach::Standby),
     Command::new(0x9e, 16, "GET LBA STATUS", Operation::GetLbaStatus)
         .service_action(0x12)
         .lba(2, 8)
@@ -97,6 +102,15 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Waits)
         .runs_despite_spc2_reserve()
+        .reaches(Reach::Transition)
+        .always(),
+    Command::new(0xa3, 12, "REPORT TARGET PORT GROUPS", Operation::ReportTargetPortGroups)
+        .service_action(0x0a)
+        .bits(1, 0xe0)
+        .length(6, 4)
+        .transfer(Transfer::InBytes)
+        .runs_despite_spc2_reserve()
+        .reaches(Reach::Transition)
         .always(),
     Command::new(0xa3, 12, "REPORT SUPPORTED OPERATION CODES", Operation::ReportSupportedOperationCodes)
         .service_action(0x0c)
@@ -106,6 +120,7 @@ pub static COMMANDS: &[Command] = &[
         .bits(5, 0xff)
         .length(6, 4)
         .transfer(Transfer::InBytes)
+        .reaches(Reach::Standby)
         .always(),
     Command::new(
         0xa3,
@@ -117,7 +132,15 @@ pub static COMMANDS: &[Command] = &[
     .bits(2, 0x80)
     .length(6, 4)
     .transfer(Transfer::InBytes)
+    .reaches(Reach::Standby)
     .always(),
+    Command::new(0xa4, 12, "SET TARGET PORT GROUPS", Operation::SetTargetPortGroups)
+        .service_action(0x0a)
+        .length(6, 4)
+        .out(OutLength::Bytes)
+        .conflicts(Conflict::Any)
+        .reaches(Reach::Unavailable)
+        .always(),
     read(0xa8, 12, "READ(12)").bits(1, DPO_FUA).lba(2, 4).length(6, 4).ignores(10, GROUP),
     write(0xaa, 12, "WRITE(12)").bits(1, DPO_FUA).lba(2, 4).length(6, 4).ignores(10, GROUP),
     write_and_verify(0xae, 12, "WRITE AND VERIFY(12)").lba(2, 4).length(6, 4).ignores(10, GROUP),
@@ -158,12 +181,12 @@ const fn write_same(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
 
 const fn mode_select(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {
     let command = Command::new(opcode, cdb_len, name, operation).bits(1, 0x10);
-    command.out(OutLength::Bytes).conflicts(Conflict::Any).always()
+    command.out(OutLength::Bytes).conflicts(Conflict::Any).reaches(Reach::Standby).always()
 }
 
 const fn mode_sense(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {
     let command = Command::new(opcode, cdb_len, name, operation).bits(1, 0x08).bits(2, 0xff).bits(3, 0xff);
-    command.transfer(Transfer::InBytes).conflicts(Conflict::Any).always()
+    command.transfer(Transfer::InBytes).conflicts(Conflict::Any).reaches(Reach::Standby).always()
 }
 
 /// What the table knows about a CDB.

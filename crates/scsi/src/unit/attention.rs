@@ -19,6 +19,8 @@ pub enum UnitAttention {
     InquiryDataChanged,
     /// 2Ah/09h: the capacity differs.
     CapacityChanged,
+    /// 2Ah/06h: a target port group changed its access state.
+    AccessStateChanged,
     /// 2Ah/01h: another nexus changed mode parameters, or write protection changed.
     ModeParametersChanged,
     /// 38h/07h: a thin volume or its pool runs short of space.
@@ -27,7 +29,7 @@ pub enum UnitAttention {
 
 impl UnitAttention {
     /// All of them, most important first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PowerOnOrReset,
         Self::BusDeviceReset,
         Self::NexusLoss,
@@ -35,6 +37,7 @@ impl UnitAttention {
         Self::ReportedLunsChanged,
         Self::InquiryDataChanged,
         Self::CapacityChanged,
+        Self::AccessStateChanged,
         Self::ModeParametersChanged,
         Self::SoftThresholdReached,
     ];
@@ -49,6 +52,7 @@ impl UnitAttention {
             Self::ReportedLunsChanged => AdditionalSense::REPORTED_LUNS_CHANGED,
             Self::InquiryDataChanged => AdditionalSense::INQUIRY_DATA_CHANGED,
             Self::CapacityChanged => AdditionalSense::CAPACITY_CHANGED,
+            Self::AccessStateChanged => AdditionalSense::ACCESS_STATE_CHANGED,
             Self::ModeParametersChanged => AdditionalSense::MODE_PARAMETERS_CHANGED,
             Self::SoftThresholdReached => AdditionalSense::SOFT_THRESHOLD_REACHED,
         }
@@ -70,6 +74,7 @@ impl UnitAttention {
             Self::CapacityChanged => 1 << 6,
             Self::ModeParametersChanged => 1 << 7,
             Self::SoftThresholdReached => 1 << 8,
+            Self::AccessStateChanged => 1 << 9,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::attention::UnitAttention;
 use super::{DataOut, LogicalUnit, NexusId, ReportLuns, Step, cut};
 use crate::cdb::Cdb;
-use crate::command::{self, Attention, Command, Lookup, Operation};
+use crate::command::{self, Attention, Command, Lookup, Operation, Reach};
 use crate::completion::Completion;
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
 
@@ -54,6 +54,7 @@ impl LogicalUnit {
         if let Some((byte, bit)) = task.command.reserved_bit(cdb, thin) {
             return Err(Sense::invalid_cdb_bit(byte, bit));
         }
+        self.check_path(nexus, task.command.reach)?;
         if task.command.needs_ready {
             self.availability.check()?;
         }
@@ -98,6 +99,7 @@ impl LogicalUnit {
             Operation::CompareAndWrite => self.compare_and_write(task, data_out),
             Operation::GetLbaStatus => self.get_lba_status(task),
             Operation::ModeSelect6 | Operation::ModeSelect10 => self.mode_select(task, data_out),
+            Operation::SetTargetPortGroups => self.set_target_port_groups(task, data_out).map(Step::Done),
             Operation::StartStopUnit => Ok(self.start_stop_unit(task)),
             Operation::ReportLuns => self.report_luns(task),
             _ => self.describe(task).map(Step::Done),
@@ -112,6 +114,7 @@ impl LogicalUnit {
             Operation::ReadCapacity10 => Ok(self.read_capacity_10()),
             Operation::ReadCapacity16 => Ok(self.read_capacity_16(task)),
             Operation::ModeSense6 | Operation::ModeSense10 => self.mode_sense(task),
+            Operation::ReportTargetPortGroups => self.report_target_port_groups(task),
             Operation::ReportSupportedOperationCodes => self.report_supported_operation_codes(task),
             Operation::ReportSupportedTaskManagementFunctions => {
                 self.report_supported_task_management_functions(task)
@@ -135,7 +138,8 @@ impl LogicalUnit {
         let format = if task.cdb.bit(1, 0x01) { SenseFormat::Descriptor } else { SenseFormat::Fixed };
         let nexus = self.nexuses.get_mut(task.nexus);
         let attention = nexus.and_then(|nexus| nexus.attentions.take());
-        let state = self.availability.check().err().unwrap_or(Sense::NONE);
+        let path = self.check_path(task.nexus, Reach::Active);
+        let state = path.and(self.availability.check()).err().unwrap_or(Sense::NONE);
         let sense = attention.map_or(state, UnitAttention::sense);
         cut(sense.encode(format), task.length())
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::dispatch::Task;
-use super::{LogicalUnit, cut};
+use super::{AccessState, LogicalUnit, NexusId, cut};
 use crate::completion::Completion;
 use crate::sense::Sense;
 
@@ -20,18 +20,31 @@ impl LogicalUnit {
             (false, 0) => self.standard_inquiry(),
             (false, _) => return Err(Sense::invalid_cdb_byte(2)),
         };
-        Ok(cut(Bytes::from(data), task.length()))
+        Ok(cut(Bytes::from(self.qualified(data, task.nexus)), task.length()))
     }
 
-    /// A connected, not removable disk of SPC-4 (06h) with hierarchical LUNs (HISUP), response data format 2
-    /// and command queuing (CMDQUE). No ALUA, no protection information, no third-party copy.
+    /// PERIPHERAL QUALIFIER: through a port that is unavailable no device is to be had (SPC-4 5.15.2.4.4).
+    fn qualified(&self, mut data: Vec<u8>, nexus: NexusId) -> Vec<u8> {
+        const NOT_CONNECTED: u8 = 0x20;
+        if self.access_state(nexus) == AccessState::Unavailable
+            && let Some(first) = data.first_mut()
+        {
+            *first |= NOT_CONNECTED;
+        }
+        data
+    }
+
+    /// A connected, not removable disk of SPC-4 (06h) with hierarchical LUNs (HISUP), response data format 2,
+    /// implicit and explicit ALUA (TPGS) and command queuing (CMDQUE). No protection information, no third-party
+    /// copy.
     fn standard_inquiry(&self) -> Vec<u8> {
         const HISUP_FORMAT_2: u8 = 0x12;
+        const TPGS_BOTH: u8 = 0x30;
         const CMDQUE: u8 = 0x02;
         const ADDITIONAL_LEN: u8 = 91;
         let identity = &self.config.identity;
         let mut data = Vec::with_capacity(LEN);
-        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, 0, 0, CMDQUE]);
+        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, TPGS_BOTH, 0, CMDQUE]);
         push_padded(&mut data, &identity.vendor, 8);
         push_padded(&mut data, &identity.product, 16);
         push_padded(&mut data, &identity.revision, 4);

@@ -1,6 +1,7 @@
 //! The logical unit: a device server without a device.
 
 pub mod absent;
+mod alua;
 mod attention;
 mod block_status;
 mod block_transfer;
@@ -26,10 +27,12 @@ use bytes::Bytes;
 use crate::completion::Completion;
 use crate::media::{Durability, MediaCommand};
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
+use alua::PortGroups;
 use config::check_capacity;
 use mode::ModeState;
 use nexus::Nexuses;
 
+pub use alua::{AccessState, PortGroup, PortGroupId};
 pub use attention::UnitAttention;
 pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, TaskManagement};
 pub use finish::Pending;
@@ -105,6 +108,7 @@ pub struct LogicalUnit {
     availability: Availability,
     mode: ModeState,
     nexuses: Nexuses,
+    port_groups: PortGroups,
 }
 
 impl LogicalUnit {
@@ -117,6 +121,7 @@ impl LogicalUnit {
             availability: Availability::Ready,
             mode: ModeState::default_of(&config),
             nexuses: Nexuses::default(),
+            port_groups: PortGroups::default(),
             config,
         })
     }

@@ -134,6 +134,7 @@ impl Designator {
     const UNIT_NAA: [u8; 2] = [Self::BINARY, 0x03];
     const UNIT_T10_VENDOR: [u8; 2] = [Self::ASCII, 0x01];
     const PORT_RELATIVE_ID: [u8; 2] = [Self::ISCSI | Self::BINARY, Self::PIV_PORT | 0x04];
+    const PORT_GROUP: [u8; 2] = [Self::ISCSI | Self::BINARY, Self::PIV_PORT | 0x05];
     const PORT_NAME: [u8; 2] = [Self::ISCSI | Self::UTF_8, Self::PIV_PORT | 0x08];
     const DEVICE_NAME: [u8; 2] = [Self::ISCSI | Self::UTF_8, Self::PIV_DEVICE | 0x08];
 }
@@ -141,6 +142,8 @@ impl Designator {
 fn push_port(body: &mut Vec<u8>, port: &TargetPort) {
     let [high, low] = port.relative_id.to_be_bytes();
     push_designator(body, Designator::PORT_RELATIVE_ID, &[0, 0, high, low]);
+    let [high, low] = port.portal_group_tag.to_be_bytes();
+    push_designator(body, Designator::PORT_GROUP, &[0, 0, high, low]);
     let name = format!("{},t,0x{:04x}", port.target_name, port.portal_group_tag);
     push_designator(body, Designator::PORT_NAME, &terminated(&name));
     push_designator(body, Designator::DEVICE_NAME, &terminated(&port.target_name));

@@ -8,6 +8,7 @@ use crate::harness::{A, Disk};
 const LINUX: &[&[u8]] = &[
     &[0x12, 0, 0, 0, 36, 0],
     &[0x12, 0, 0, 0, 96, 0],
+    &[0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0],
     &[0x12, 1, 0x00, 0, 255, 0],
     &[0x12, 1, 0x80, 0, 255, 0],
     &[0x12, 1, 0x83, 0, 255, 0],
@@ -68,13 +69,12 @@ fn probes_for_what_is_not_there_end_as_hosts_expect() {
     let mut disk = Disk::new();
     let opcode = AdditionalSense::INVALID_OPERATION_CODE;
     let field = AdditionalSense::INVALID_FIELD_IN_CDB;
-    let probes: [(&str, &[u8], AdditionalSense); 8] = [
+    let probes: [(&str, &[u8], AdditionalSense); 7] = [
         ("ata_id: ATA PASS-THROUGH(16)", &[0x85, 8, 0x0e, 0, 0, 0, 1], opcode),
         ("ata_id: ATA PASS-THROUGH(12)", &[0xa1, 8, 0x0e, 1], opcode),
         ("Windows: LOG SENSE", &[0x4d, 0, 0x40, 0, 0, 0, 0, 2, 0, 0], opcode),
         ("Windows: PERSISTENT RESERVE IN", &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0], opcode),
         ("VMware: EXTENDED COPY", &[0x83], opcode),
-        ("multipath: REPORT TARGET PORT GROUPS", &[0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0, 255, 0, 0], field),
         ("sd: I/O hints", &[0x1a, 0x08, 0x0a, 5, 255, 0], field),
         ("sd: referrals", &[0x12, 1, 0xb3, 0, 255, 0], field),
     ];

@@ -29,7 +29,7 @@ fn standard_data_describe_a_fixed_disk() {
     assert_eq!((data[2], data[3] & 0x0f), (6, 2), "SPC-4, response data format 2");
     assert_eq!(data[3] & 0xe0, 0, "no AERC, TrmTsk, NormACA");
     assert_eq!(usize::from(data[4]), data.len() - 5);
-    assert_eq!(data[5], 0, "no SCCS, ACC, TPGS, 3PC, PROTECT");
+    assert_eq!(data[5], 0x30, "TPGS: implicit and explicit; no SCCS, ACC, 3PC, PROTECT");
     assert_eq!(&data[8..36], b"PALISADEvolume          0001");
     let versions: Vec<u64> = data[58..74].chunks(2).map(number).filter(|version| *version != 0).collect();
     assert_eq!(versions, [0x00a0, 0x0960, 0x0460, 0x04c0], "SAM-5, iSCSI, SPC-4, SBC-3");
@@ -113,9 +113,10 @@ fn the_unit_has_one_identity_on_every_path_and_each_path_its_own_port() {
     assert_eq!(here[0], (1, 0, 3, identity().naa.to_vec()), "NAA first: hosts take the first");
     assert_eq!(here[1], (2, 0, 1, b"PALISADEvolume          0123456789abcdef".to_vec()));
     assert_eq!(there[2], (1, 1, 4, vec![0, 0, 1, 2]), "relative target port");
-    assert_eq!(there[3], (3, 1, 8, b"iqn.2026-01.test:volume,t,0x001f\0\0\0\0".to_vec()));
-    assert_eq!(there[4], (3, 2, 8, b"iqn.2026-01.test:volume\0".to_vec()));
-    assert_eq!(there.len(), 5);
+    assert_eq!(there[3], (1, 1, 5, vec![0, 0, 0, 0x1f]), "target port group");
+    assert_eq!(there[4], (3, 1, 8, b"iqn.2026-01.test:volume,t,0x001f\0\0\0\0".to_vec()));
+    assert_eq!(there[5], (3, 2, 8, b"iqn.2026-01.test:volume\0".to_vec()));
+    assert_eq!(there.len(), 6);
     assert_ne!(here[2], there[2]);
 }
 
@@ -127,8 +128,8 @@ fn the_longest_iscsi_name_fits() {
     disk.unit.add_nexus(B, long);
     let data = disk.of(B, &[0x12, 1, 0x83, 0xff, 0xff, 0], &[]).data_in.concat();
     let designators = designators(&data);
-    assert_eq!(designators.len(), 5);
-    assert!(designators[3..].iter().all(|designator| designator.3.len() % 4 == 0));
+    assert_eq!(designators.len(), 6);
+    assert!(designators[4..].iter().all(|designator| designator.3.len() % 4 == 0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "tests may panic")]
 
 mod absent;
+mod alua;
 mod attention;
 mod compare_and_write;
 mod failure;

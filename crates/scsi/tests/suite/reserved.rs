@@ -13,7 +13,10 @@ fn sample(command: &Command) -> [u8; 16] {
     let length = match command.operation {
         Operation::ReportLuns => 16,
         Operation::ReportSupportedTaskManagementFunctions => 4,
-        Operation::ModeSelect6 | Operation::ModeSelect10 | Operation::Unmap => 0,
+        Operation::ModeSelect6
+        | Operation::ModeSelect10
+        | Operation::SetTargetPortGroups
+        | Operation::Unmap => 0,
         _ => 1,
     };
     if command.length.len > 0 {
@@ -190,7 +193,7 @@ fn data_out_is_sized_from_the_cdb() {
     }
     assert_eq!(data_out_len(&long(0x8a, 0, 7), 4096), 7 * 4096);
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
-    assert_eq!(outs.count(), 3);
+    assert_eq!(outs.count(), 4);
 }
 
 #[test]
