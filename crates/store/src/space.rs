@@ -9,6 +9,9 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct Slabs {
     free: BTreeSet<SlabIndex>,
+    /// Free slabs that were written and not discarded since: taken first, because writing them again costs a file
+    /// system or a thin device no allocation.
+    stale: BTreeSet<SlabIndex>,
     total: u32,
     catalog: u32,
 }
@@ -36,12 +39,19 @@ impl Slabs {
 
     /// Slabs in nobody's hands.
     pub(crate) fn free(&self) -> u64 {
-        crate::number::wide(self.free.len())
+        crate::number::wide(self.free.len() + self.stale.len())
     }
 
-    /// Takes the first free slab.
+    /// Takes a free slab: the first of those not discarded, else the first.
     pub(crate) fn take(&mut self) -> Option<SlabIndex> {
-        self.free.pop_first()
+        self.stale.pop_first().or_else(|| self.free.pop_first())
+    }
+
+    /// Takes a slab that is to be discarded and then given back with [`Slabs::give_discarded`]: none while few
+    /// enough to be written again soon are not discarded.
+    pub(crate) fn take_stale(&mut self) -> Option<SlabIndex> {
+        let many = crate::number::wide(self.stale.len()) > u64::from(self.total) / STALE_PART;
+        if many { self.stale.pop_last() } else { None }
     }
 
     /// Takes a slab for the catalog, for good.
@@ -51,9 +61,18 @@ impl Slabs {
         Some(slab)
     }
 
-    /// Gives a slab back.
+    /// Gives a slab back that was written.
     pub(crate) fn give(&mut self, slab: SlabIndex) {
-        assert!(slab.0 < self.total && self.free.insert(slab), "a slab is given back once");
+        assert!(self.is_taken(slab) && self.stale.insert(slab), "a slab is given back once");
+    }
+
+    /// Gives a slab back whose content the disk has been told to forget.
+    pub(crate) fn give_discarded(&mut self, slab: SlabIndex) {
+        assert!(self.is_taken(slab) && self.free.insert(slab), "a slab is given back once");
+    }
+
+    fn is_taken(&self, slab: SlabIndex) -> bool {
+        slab.0 < self.total && !self.free.contains(&slab) && !self.stale.contains(&slab)
     }
 
     /// The disk has `total` slabs now.
@@ -88,6 +107,8 @@ pub(crate) struct Budget {
     pub(crate) host_ahead: u64,
 }
 
+/// At most this part of all slabs is free and not discarded.
+const STALE_PART: u64 = 8;
 /// Slabs held back at the least.
 const HEADROOM_SLABS_MIN: u64 = 24;
 /// Slabs held back for crashes: each leaves part-filled segments that only collection gives back, and collection
@@ -156,5 +177,27 @@ mod tests {
         slabs.give(SlabIndex(2));
         slabs.grow(5);
         assert_eq!((slabs.free(), slabs.take_for_catalog(), slabs.catalog()), (2, Some(SlabIndex(2)), 2));
+    }
+
+    #[test]
+    fn what_was_written_last_is_written_again_and_only_the_surplus_is_discarded() {
+        let mut slabs = Slabs::default();
+        slabs.set_up(16, 0, &(0..8).map(SlabIndex).collect());
+        [3, 5, 6].map(|slab| slabs.give(SlabIndex(slab)));
+        assert_eq!(slabs.free(), 11);
+        let surplus = slabs.take_stale().expect("three are more than an eighth of sixteen");
+        assert_eq!((surplus, slabs.take_stale()), (SlabIndex(6), None));
+        slabs.give_discarded(surplus);
+        let taken: Vec<_> = std::iter::from_fn(|| slabs.take()).take(4).collect();
+        assert_eq!(taken, [3, 5, 6, 8].map(SlabIndex), "those not discarded first");
+    }
+
+    #[test]
+    #[should_panic(expected = "given back once")]
+    fn a_discarded_slab_is_not_given_back_again() {
+        let mut slabs = Slabs::default();
+        slabs.set_up(4, 0, &BTreeSet::from([SlabIndex(0)]));
+        slabs.give_discarded(SlabIndex(0));
+        slabs.give(SlabIndex(0));
     }
 }

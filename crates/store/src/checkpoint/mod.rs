@@ -119,20 +119,29 @@ impl Engine {
             return;
         }
         for slab in slabs {
+            self.slabs.lock().give(slab);
+        }
+        self.room_made.happen();
+        self.kick();
+        if self.options.discard {
+            self.discard_surplus().await;
+        }
+    }
+
+    /// Has the disk forget slabs that will not be written again soon.
+    async fn discard_surplus(&self) {
+        loop {
+            let Some(slab) = self.slabs.lock().take_stale() else { return };
             let (offset, len) = {
                 let state = self.state();
                 let start = state.segments.offset(slab, 0);
                 (start, state.segments.offset(slab, state.segments.slab_blocks()) - start)
             };
-            if self.options.discard
-                && let Err(error) = self.disk.discard(offset, len).await
-            {
+            if let Err(error) = self.disk.discard(offset, len).await {
                 tracing::debug!(%error, "a discard failed");
             }
-            self.slabs.lock().give(slab);
+            self.slabs.lock().give_discarded(slab);
         }
-        self.room_made.happen();
-        self.kick();
     }
 }
 

@@ -18,8 +18,9 @@ use std::collections::VecDeque;
 
 /// Batches of the host stream in flight at most.
 const IN_FLIGHT_MAX: usize = 4;
-/// A batch starts beside others when this many blocks are waiting (256 KiB).
-const QUEUED_BLOCKS_FOR_MORE: u64 = 64;
+/// A batch starts beside others when this many blocks are waiting: few enough that a host with some 30 writes in flight
+/// keeps the disk and the network busy at the same time, many enough that writers share batches.
+const QUEUED_BLOCKS_FOR_MORE: u64 = 8;
 /// Blocks of data in a batch at most (1 MiB).
 pub(crate) const BATCH_BLOCKS_MAX: u32 = 256;
 /// The smallest useful rest of a segment: a descriptor and a block.
