@@ -63,7 +63,17 @@ impl Client {
         let link = Link::open(url, options, false).await?;
         let parameters = link.parameters();
         let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-        tokio::spawn(Driver { link, queue, tasks: HashMap::new(), functions: HashMap::new() }.run());
+        let driver = Driver {
+            url: url.clone(),
+            options: options.clone(),
+            link,
+            queue,
+            tasks: HashMap::new(),
+            functions: HashMap::new(),
+            returned: Vec::new(),
+            renamed: HashMap::new(),
+        };
+        tokio::spawn(driver.run());
         Ok(Self { requests, lun, parameters, capacity: Arc::default() })
     }
 
@@ -326,16 +336,32 @@ struct Function {
 
 /// Owns the link: the task behind a [`Client`].
 struct Driver {
+    url: TargetUrl,
+    options: LinkOptions,
     link: Link,
     queue: mpsc::Receiver<Request>,
     tasks: HashMap<TaskId, CommandReply>,
     functions: HashMap<TaskId, Function>,
+    /// Commands that the link gave back unsent, for the next one.
+    returned: Vec<(TaskId, Command)>,
+    /// Tasks that were submitted again, by the name their caller knows.
+    renamed: HashMap<TaskId, TaskId>,
 }
 
 impl Driver {
     async fn run(mut self) {
         let mut pings = Vec::new();
-        match self.serve(&mut pings).await {
+        let mut served = self.serve(&mut pings).await;
+        while let Err(ClientError::AskedToLeave) = served {
+            served = match self.log_in_again().await {
+                Ok(()) => {
+                    (!pings.is_empty()).then(|| self.link.nop(Bytes::from_static(b"palisade")));
+                    self.serve(&mut pings).await
+                }
+                Err(error) => Err(error),
+            };
+        }
+        match served {
             Ok(finished) => {
                 self.link.log_out(LOGOUT_LIMIT).await;
                 if let Some(finished) = finished {
@@ -349,6 +375,26 @@ impl Driver {
                 pings.drain(..).for_each(|reply| drop(reply.send(Err(error.clone()))));
             }
         }
+    }
+
+    /// Does what a target asked for that wanted a logout: that is done, and this logs in again, maybe to be sent
+    /// elsewhere. What was not sent goes out now; what was sent and not answered is lost.
+    async fn log_in_again(&mut self) -> Result<(), ClientError> {
+        self.link = self.link.open_again(&self.url, &self.options).await?;
+        let mut waiting = HashMap::new();
+        for (old, command) in std::mem::take(&mut self.returned) {
+            let Some(reply) = self.tasks.remove(&old) else { continue };
+            let new = self.link.submit(command);
+            self.renamed.values_mut().filter(|name| **name == old).for_each(|name| *name = new);
+            self.renamed.insert(old, new);
+            waiting.insert(new, reply);
+        }
+        let lost = || ClientError::lost("the target asked for a logout and did not answer before it");
+        self.tasks.drain().for_each(|(_, reply)| drop(reply.send(Err(lost()))));
+        self.functions.drain().for_each(|(_, f)| drop(f.finished.send(Err(lost()))));
+        self.renamed.retain(|_, name| waiting.contains_key(name));
+        self.tasks = waiting;
+        Ok(())
     }
 
     /// Runs until the last client is gone or asks for the logout, or the connection is lost.
@@ -384,6 +430,7 @@ impl Driver {
                         }
                     }
                     Event::TaskManagementDone(done) => self.function_done(done),
+                    Event::Returned { task, command } => self.returned.push((task, command)),
                     _ => {}
                 }
             }
@@ -398,6 +445,7 @@ impl Driver {
                 self.tasks.insert(task, finished);
             }
             Request::Function { function, lun, referenced, finished } => {
+                let referenced = referenced.map(|task| self.renamed.get(&task).copied().unwrap_or(task));
                 let id = self.link.task_management(function, lun, referenced);
                 let before = self.tasks.keys().copied().collect();
                 self.functions.insert(id, Function { function, referenced, before, finished });

@@ -32,6 +32,17 @@ pub enum ClientError {
         /// What ended it.
         reason: Arc<str>,
     },
+    /// The target asked for a logout, which is done; connecting again may lead elsewhere (RFC 7143 §11.9.1).
+    #[error("connection lost: the target asked for a logout")]
+    AskedToLeave,
+    /// Portals sent the login from one to the next, without an end.
+    #[error("the login was sent from portal to portal {count} times, last to {portal}")]
+    RedirectedTooOften {
+        /// How often.
+        count: usize,
+        /// Where to at last.
+        portal: String,
+    },
     /// CHECK CONDITION: the command failed and the target says why.
     #[error("the target reports {sense}")]
     CheckCondition {
@@ -72,6 +83,13 @@ impl ClientError {
 
     /// Whether the path failed rather than the command: connecting again may help.
     pub fn is_path_failure(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::ConnectionLost { .. } | Self::LoginRefused { .. })
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::ConnectionLost { .. }
+                | Self::LoginRefused { .. }
+                | Self::AskedToLeave
+                | Self::RedirectedTooOften { .. }
+        )
     }
 }

@@ -31,6 +31,8 @@ pub(crate) const DEFAULT_INITIATOR_NAME: &str = "iqn.2026-01.io.palisade:initiat
 const TRANSMIT_BYTES_MAX: usize = 1 << 20;
 /// Pieces handed to one `writev`.
 const SLICES_MAX: usize = 128;
+/// Portals that a login may be sent to, one after another, before it fails.
+const REDIRECTS_MAX: usize = 8;
 /// Reads of the socket before completions are looked at.
 const READS_MAX: usize = 32;
 /// How often a waiting link looks at its timers.
@@ -98,8 +100,16 @@ fn draw_isid() -> [u8; 6] {
     [0x80, a, b, c, d, e]
 }
 
+/// What a login led to.
+enum Opened {
+    Link(Box<Link>),
+    /// To another portal.
+    Moved(String),
+}
+
 /// A logged-in connection.
 pub(crate) struct Link {
+    isid: Isid,
     socket: TcpStream,
     connection: Connection<RecyclingPool>,
     origin: Instant,
@@ -109,36 +119,76 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects and logs in: to the URL's target, or for discovery if `discovery` is set.
+    /// Connects and logs in: to the URL's target, or for discovery if `discovery` is set. Goes where it is sent
+    /// (RFC 7143 §11.13.5), a bounded number of times.
     pub(crate) async fn open(
         url: &TargetUrl,
         options: &LinkOptions,
         discovery: bool,
     ) -> Result<Self, ClientError> {
+        let config = options.config((!discovery).then_some(url.iqn.as_str()));
+        Self::open_with(url, options, config).await
+    }
+
+    /// The same with a configuration of its own.
+    async fn open_with(url: &TargetUrl, options: &LinkOptions, config: Config) -> Result<Self, ClientError> {
+        let mut url = url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            match Self::try_open(&url, options, config.clone()).await? {
+                Opened::Link(link) => return Ok(*link),
+                Opened::Moved(address) => {
+                    let moved = url.moved_to(&address);
+                    url = moved.ok_or_else(|| ClientError::lost("sent to something that is no address"))?;
+                }
+            }
+        }
+        Err(ClientError::RedirectedTooOften { count: REDIRECTS_MAX, portal: url.authority() })
+    }
+
+    async fn try_open(url: &TargetUrl, options: &LinkOptions, config: Config) -> Result<Opened, ClientError> {
         let socket = connect(url, options.login_timeout).await?;
         let origin = Instant::now();
-        let config = options.config((!discovery).then_some(url.iqn.as_str()));
         let mut link = Self {
             socket,
+            isid: config.isid,
             connection: Connection::new(config, RecyclingPool::default(), Duration::ZERO),
             origin,
             unsent: VecDeque::new(),
             blocked: false,
             tick: Box::pin(tokio::time::sleep(TICK)),
         };
-        link.log_in().await?;
-        Ok(link)
+        let moved = link.log_in().await?;
+        Ok(moved.map_or_else(|| Opened::Link(Box::new(link)), Opened::Moved))
     }
 
-    async fn log_in(&mut self) -> Result<(), ClientError> {
+    /// Logs in, or says where the target is instead.
+    async fn log_in(&mut self) -> Result<Option<String>, ClientError> {
         loop {
-            while let Some(event) = self.poll()? {
-                if matches!(event, Event::LoggedIn(_)) {
-                    return Ok(());
+            while let Some(event) = self.connection.poll_event() {
+                match event {
+                    Event::LoggedIn(_) => return Ok(None),
+                    Event::Closed(CloseReason::LoginRefused {
+                        status: LoginStatus::MovedTemporarily | LoginStatus::MovedPermanently,
+                        address: Some(address),
+                    }) => return Ok(Some(address)),
+                    Event::Closed(reason) => return Err(closed(reason)),
+                    _ => {}
                 }
             }
             self.turn().await?;
         }
+    }
+
+    /// Logs in again after the target asked for a logout. Tasks of the new connection have names of their own.
+    pub(crate) async fn open_again(
+        &self,
+        url: &TargetUrl,
+        options: &LinkOptions,
+    ) -> Result<Self, ClientError> {
+        let mut config = options.config(Some(&url.iqn));
+        config.isid = self.isid;
+        config.tasks_before = self.connection.tasks_started();
+        Self::open_with(url, options, config).await
     }
 
     /// Queues a command for the next flush.
@@ -305,6 +355,7 @@ fn closed(reason: CloseReason) -> ClientError {
             let [class, detail] = status.0.to_be_bytes();
             ClientError::LoginRefused { class, detail, meaning: login_meaning(status) }
         }
+        CloseReason::AskedToLeave => ClientError::AskedToLeave,
         reason => ClientError::lost(reason.to_string()),
     }
 }

@@ -58,6 +58,16 @@ impl TargetUrl {
     }
 }
 
+impl TargetUrl {
+    /// The same target at the portal that a redirection names: its TargetAddress, of which a portal group tag is
+    /// no part there but is overlooked (RFC 7143 §13.8). `None` for what is no address.
+    pub(crate) fn moved_to(&self, address: &str) -> Option<Self> {
+        let portal = address.split_once(',').map_or(address, |(portal, _)| portal);
+        let (host, port) = parse_portal(portal).ok()?;
+        Some(Self { host, port, ..self.clone() })
+    }
+}
+
 impl fmt::Display for TargetUrl {
     /// The URL without its secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +176,19 @@ mod tests {
         let url = url("iscsi://10.0.0.1/iqn.2026-01.example:vol");
         assert_eq!((url.port, url.lun), (3260, 0));
         assert_eq!(url.authority(), "10.0.0.1:3260");
+    }
+
+    /// RFC 7143 §13.8: TargetAddress of a redirection.
+    #[test]
+    fn a_redirection_changes_the_portal_only() {
+        let url = url("iscsi://joe%s3cret@10.0.0.1/iqn.2026-01.example:vol/3");
+        let moved = |address| url.moved_to(address).map(|url| url.authority());
+        assert_eq!(moved("10.0.0.2:3261").as_deref(), Some("10.0.0.2:3261"));
+        assert_eq!(moved("[fd00::2]").as_deref(), Some("[fd00::2]:3260"));
+        assert_eq!(moved("san.example:3260,1").as_deref(), Some("san.example:3260"));
+        assert_eq!(moved(":3260"), None);
+        let same = TargetUrl { host: "x".to_owned(), ..url.clone() };
+        assert_eq!(url.moved_to("x"), Some(same), "target, LUN and credentials stay");
     }
 
     #[test]

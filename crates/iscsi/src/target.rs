@@ -20,6 +20,6 @@ pub use config::{COMMAND_WINDOW_MAX, Config, IMMEDIATE_COMMANDS_MAX};
 pub use connection::Connection;
 pub use event::{
     AsyncMessage, Cdb, CloseReason, Command, CommandSizer, Event, LoginAccept, LoginRequested,
-    LogoutRequested, Response, SendTargets, SessionEstablished, TargetAddress, TargetRecord, TaskId,
-    TaskManagement, TaskManagementId,
+    LogoutRequested, Redirect, Response, SendTargets, SessionEstablished, TargetAddress, TargetRecord,
+    TaskId, TaskManagement, TaskManagementId,
 };

@@ -8,7 +8,7 @@ mod session_log;
 
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
-use crate::login;
+use crate::login::{self, Refusal};
 use crate::memory::{Budget, CountedPool, Pressure};
 use crate::outbox::Outbox;
 use crate::registry::{Mailbox, Message, Presence};
@@ -173,6 +173,9 @@ impl Connection {
                 Message::Drop(why) => self.end(why),
                 Message::Finish => self.finish(),
                 Message::Reauthorize => self.reauthorize(),
+                Message::RequestLogout(within) => {
+                    self.wire.protocol.request_logout(within, self.shared.now());
+                }
             }
         }
     }
@@ -318,13 +321,16 @@ impl Connection {
                 self.reauthorize();
                 self.wire.protocol.login_accept(accept);
             }
-            Err(status) => {
+            Err(refusal) => {
                 let (initiator, target) = (&request.initiator_name, &request.target_name);
                 if let Some(left_out) = self.shared.log_limit.admit() {
                     let peer = self.place.peer;
-                    tracing::info!(%peer, initiator, ?target, ?status, left_out, "login refused");
+                    tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
                 }
-                self.wire.protocol.login_reject(status);
+                match refusal {
+                    Refusal::Status(status) => self.wire.protocol.login_reject(status),
+                    Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
+                }
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::LogicalUnitHandle;
 use iscsi::Isid;
-use iscsi::pdu::LoginStatus;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -50,16 +49,13 @@ pub enum LoginRefusal {
     Forbidden,
     /// The target cannot serve now; try later.
     Unavailable,
-}
-
-impl LoginRefusal {
-    pub(crate) fn status(self) -> LoginStatus {
-        match self {
-            Self::NotFound => LoginStatus::NotFound,
-            Self::Forbidden => LoginStatus::AuthorizationFailure,
-            Self::Unavailable => LoginStatus::ServiceUnavailable,
-        }
-    }
+    /// The host is to log in at another portal of the target's.
+    Moved {
+        /// For good: the host may forget this portal.
+        permanent: bool,
+        /// Where to. Its portal group is found out there: with a redirection none is told (RFC 7143 §13.8).
+        address: SocketAddr,
+    },
 }
 
 /// A target that discovery shows.

@@ -1,16 +1,42 @@
 //! Deciding on logins and answering discovery.
 
 use crate::connection::Place;
-use crate::directory::{Access, LoginRequest};
+use crate::directory::{Access, LoginRefusal, LoginRequest};
 use crate::registry::{Admission, Mailbox, Message, Port};
 use crate::server::Shared;
 use crate::session::Session;
 use iscsi::Tsih;
 use iscsi::parameters::SessionType;
 use iscsi::pdu::LoginStatus;
-use iscsi::target::{LoginAccept, LoginRequested, SendTargets, TargetAddress, TargetRecord};
+use iscsi::target::{LoginAccept, LoginRequested, Redirect, SendTargets, TargetAddress, TargetRecord};
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+/// How a login is turned down.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Status(LoginStatus),
+    Moved(Redirect),
+}
+
+impl From<LoginStatus> for Refusal {
+    fn from(status: LoginStatus) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<LoginRefusal> for Refusal {
+    fn from(refusal: LoginRefusal) -> Self {
+        match refusal {
+            LoginRefusal::NotFound => Self::Status(LoginStatus::NotFound),
+            LoginRefusal::Forbidden => Self::Status(LoginStatus::AuthorizationFailure),
+            LoginRefusal::Unavailable => Self::Status(LoginStatus::ServiceUnavailable),
+            LoginRefusal::Moved { permanent, address } => {
+                Self::Moved(Redirect { permanent, address: address.to_string() })
+            }
+        }
+    }
+}
 
 /// Decides on a login. The nexus exists from here on.
 pub(crate) fn decide(
@@ -18,7 +44,7 @@ pub(crate) fn decide(
     place: &Place,
     mailbox: &Mailbox,
     request: &LoginRequested,
-) -> Result<(Session, LoginAccept), LoginStatus> {
+) -> Result<(Session, LoginAccept), Refusal> {
     if request.tsih != Tsih::NEW {
         return Err(join_existing(shared, place, request));
     }
@@ -59,31 +85,28 @@ pub(crate) fn decide(
 /// A login into a session that exists. One connection a session is all there is: whoever lost that one starts
 /// anew, and the old session is ended for good (RFC 7143 §6.3.1). A second connection is refused, and nothing
 /// happens to the first.
-fn join_existing(shared: &Shared, place: &Place, request: &LoginRequested) -> LoginStatus {
+fn join_existing(shared: &Shared, place: &Place, request: &LoginRequested) -> Refusal {
     if request.session_type == SessionType::Discovery {
-        return LoginStatus::SessionDoesNotExist;
+        return LoginStatus::SessionDoesNotExist.into();
     }
     let port = match authorize(shared, place, request) {
         Ok((port, _)) => port,
-        Err(status) => return status,
+        Err(refusal) => return refusal,
     };
-    match shared.registry.find(&port, request.tsih) {
+    let status = match shared.registry.find(&port, request.tsih) {
         None => LoginStatus::SessionDoesNotExist,
         Some(session) if session.cid != request.cid => LoginStatus::TooManyConnections,
         Some(session) => {
             shared.registry.tell(session.id, Message::Drop("the initiator wants its connection back"));
             LoginStatus::SessionDoesNotExist
         }
-    }
+    };
+    status.into()
 }
 
 /// What the directory lets the port do. From here on names are in lower case, so that a session is found again by
 /// whoever writes its names in another way.
-fn authorize(
-    shared: &Shared,
-    place: &Place,
-    request: &LoginRequested,
-) -> Result<(Port, Access), LoginStatus> {
+fn authorize(shared: &Shared, place: &Place, request: &LoginRequested) -> Result<(Port, Access), Refusal> {
     let target = request.target_name.as_deref().ok_or(LoginStatus::MissingParameter)?;
     let login = LoginRequest {
         initiator: request.initiator_name.to_ascii_lowercase(),
@@ -92,7 +115,7 @@ fn authorize(
         peer: place.peer,
         local: place.local,
     };
-    let access = shared.directory.authorize(&login).map_err(crate::LoginRefusal::status)?;
+    let access = shared.directory.authorize(&login)?;
     let LoginRequest { initiator, target, isid, .. } = login;
     Ok((Port { initiator, isid, target, group: place.group }, access))
 }

@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Finish,
     /// Ask the directory again what the session may use.
     Reauthorize,
+    /// Have the initiator log out within this time, or drop it.
+    RequestLogout(Duration),
 }
 
 pub(crate) type Mailbox = mpsc::UnboundedSender<Message>;

@@ -15,6 +15,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// How long a shutdown waits for hosts to log out by themselves: those that do not are no worse off than if the
+/// machine were gone.
+const LOGOUT_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -147,13 +151,32 @@ impl Server {
         self.shared.registry.tell(session, Message::Drop("closed by the administrator"))
     }
 
+    /// Asks a session's host to log out (RFC 7143 §11.9.1), in whole seconds and at least one; a host that has not by
+    /// then is dropped. A host that knows other paths goes on there; one that does not logs in again, and the
+    /// directory decides where to. False if there is no such session. Returns at once: [`Server::sessions`] tells when
+    /// it is gone.
+    pub fn request_logout(&self, session: SessionId, within: Duration) -> bool {
+        self.shared.registry.tell(session, Message::RequestLogout(within))
+    }
+
     /// Stops accepting, answers what is under way, then closes each connection without an error to the host, which
     /// reconnects and sends again what was not answered. True if all was done `within` the time; otherwise the
     /// rest is cut off. The reactors, and with them work of the volumes' engine, run on until the server is dropped.
+    ///
+    /// Hosts are asked to log out first, and get up to [`LOGOUT_TIME_MAX`] of the time for it.
     pub async fn shutdown(&self, within: Duration) -> bool {
         self.stop_accepting.send_replace(true);
-        self.shared.registry.close(Message::Finish);
         let mut open = self.shared.registry.watch_open();
+        let to_log_out = (within / 3).min(LOGOUT_TIME_MAX);
+        if !to_log_out.is_zero() {
+            self.shared.registry.close(Message::RequestLogout(LOGOUT_TIME_MAX));
+            let logged_out = tokio::time::timeout(to_log_out, open.wait_for(|open| *open == 0));
+            if logged_out.await.is_ok() {
+                return true;
+            }
+        }
+        self.shared.registry.close(Message::Finish);
+        let within = within.saturating_sub(to_log_out);
         let all_closed = tokio::time::timeout(within, open.wait_for(|open| *open == 0));
         if all_closed.await.is_ok() {
             return true;

@@ -83,6 +83,8 @@ pub(crate) struct Session<S> {
     /// To be issued again after a pause.
     turned_away: VecDeque<(Instant, InFlight)>,
     exhausted: bool,
+    /// The target asked for a logout: nothing more is issued over this connection (RFC 7143 §11.9.1).
+    leaving: bool,
     last_progress: Instant,
 }
 
@@ -97,6 +99,7 @@ impl<S: Source> Session<S> {
             again: VecDeque::new(),
             turned_away: VecDeque::new(),
             exhausted: false,
+            leaving: false,
             last_progress: Instant::now(),
         }
     }
@@ -148,6 +151,7 @@ impl<S: Source> Session<S> {
     /// was aborted meanwhile.
     async fn reconnect(&mut self, mut error: ClientError) -> Result<Option<Link>, LoadError> {
         let began = Instant::now();
+        self.leaving = false;
         count_kind(&mut self.tally.reconnects, &error.to_string(), 1);
         self.phase.live.reconnects.fetch_add(1, Relaxed);
         let mut lost: Vec<(TaskId, InFlight)> = self.in_flight.drain().collect();
@@ -196,7 +200,7 @@ impl<S: Source> Session<S> {
     /// Submits commands until the depth is reached.
     fn fill(&mut self, link: &mut Link, order: Order) -> Result<(), Interruption> {
         let room = self.setup.depth.saturating_sub(self.in_flight.len() + self.turned_away.len());
-        if room == 0 && self.turned_away.is_empty() {
+        if self.leaving || room == 0 && self.turned_away.is_empty() {
             return Ok(());
         }
         let now = Instant::now();
@@ -246,9 +250,10 @@ impl<S: Source> Session<S> {
                     self.complete(completion, now)?;
                     progressed = true;
                 }
-                Event::AsyncMessage(message) if asks_to_leave(message.event) => {
-                    return Err(ClientError::lost("the target asked for a logout").into());
+                Event::AsyncMessage(message) if message.event == AsyncEvent::LogoutRequest => {
+                    self.leaving = true;
                 }
+                Event::Returned { task, .. } => self.again.extend(self.in_flight.remove(&task)),
                 Event::Rejected { reason, .. } => {
                     return Err(ClientError::lost(format!("the target rejected a PDU: {reason:?}")).into());
                 }
@@ -307,11 +312,6 @@ impl<S: Source> Session<S> {
         self.phase.live.errors.fetch_add(1, Relaxed);
         self.source.failed(op, why)
     }
-}
-
-/// Whether the target wants this connection closed (RFC 7143 §11.9.1).
-fn asks_to_leave(event: AsyncEvent) -> bool {
-    matches!(event, AsyncEvent::LogoutRequest | AsyncEvent::ConnectionDrop | AsyncEvent::SessionDrop)
 }
 
 /// What a host does about a command that did not end with GOOD.

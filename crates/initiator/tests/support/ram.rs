@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::{Buf, Bytes};
 use iscsi::pdu::{ScsiStatus, TaskManagementResponse};
 use iscsi::target::{
-    AsyncMessage, Command, CommandSizer, Config, Connection, Event, LoginAccept, Response, TargetRecord,
+    Command, CommandSizer, Config, Connection, Event, LoginAccept, Redirect, Response, TargetRecord,
 };
 use iscsi::{HeapPool, Lun, PortalGroupTag, Tsih};
 use tokio::time::Instant;
@@ -31,6 +31,8 @@ pub(crate) struct Faults {
     pub(crate) lose_every: AtomicU32,
     /// Asks for a logout.
     pub(crate) ask_to_leave_every: AtomicU32,
+    /// Where logins are sent, and how many of them.
+    pub(crate) redirect: Mutex<Option<(String, u32)>>,
     /// Ends a read with MEDIUM ERROR.
     pub(crate) bad_medium_every: AtomicU32,
     /// Commands at this block are not answered; 0 is no such block.
@@ -84,17 +86,23 @@ impl RamTarget {
             while connection.poll_transmit(&mut unsent, 1 << 20) > 0 {
                 send(&mut socket, &mut unsent)?;
             }
+            if connection.is_closed() {
+                return None;
+            }
         }
     }
 
     /// `None` hangs up.
     fn handle(&self, connection: &mut Connection<HeapPool>, event: Event) -> Option<()> {
         match event {
-            Event::LoginRequested(_) => connection.login_accept(LoginAccept {
-                tsih: Tsih(1),
-                portal_group_tag: PortalGroupTag(1),
-                target_alias: None,
-            }),
+            Event::LoginRequested(_) => match self.redirect() {
+                Some(redirect) => connection.login_redirect(&redirect),
+                None => connection.login_accept(LoginAccept {
+                    tsih: Tsih(1),
+                    portal_group_tag: PortalGroupTag(1),
+                    target_alias: None,
+                }),
+            },
             Event::SendTargets(_) => connection
                 .send_targets(&[TargetRecord { name: RAM_TARGET.to_owned(), addresses: Vec::new() }]),
             Event::Command(command) => {
@@ -107,10 +115,16 @@ impl RamTarget {
                 connection.task_management_response(function.id, TaskManagementResponse::Complete);
             }
             Event::LogoutRequested(_) => connection.logout_accept(),
-            Event::SessionEstablished(_) => {}
-            Event::Closed(_) => return None,
+            Event::SessionEstablished(_) | Event::Closed(_) => {}
         }
         Some(())
+    }
+
+    fn redirect(&self) -> Option<Redirect> {
+        let mut redirect = self.faults.redirect.lock().expect("no test panics with it");
+        let (address, left) = redirect.as_mut().filter(|(_, left)| *left > 0)?;
+        *left -= 1;
+        Some(Redirect { permanent: false, address: address.clone() })
     }
 
     /// `None` hangs up; `Some(None)` leaves the command without an answer.
@@ -134,8 +148,7 @@ impl RamTarget {
             return Some(Some(Response::check_condition(fixed_sense(6, 0x29))));
         }
         if due(&self.faults.ask_to_leave_every) {
-            connection
-                .async_message(AsyncMessage::LogoutRequest { within: core::time::Duration::from_secs(1) });
+            connection.request_logout(core::time::Duration::from_secs(1), core::time::Duration::ZERO);
         }
         let is_read = matches!(cdb[0], 0x28 | 0x88);
         if is_read && due(&self.faults.bad_medium_every) {

@@ -22,6 +22,8 @@ pub struct Config {
     pub cid: Cid,
     /// First CmdSN.
     pub cmd_sn: CmdSn,
+    /// Requests made on earlier connections, whose [`super::TaskId`]s are not to come again.
+    pub tasks_before: u64,
     /// What is offered.
     pub offer: Offer,
     /// Start in the security stage, as most initiators do, or leave it out.
@@ -46,6 +48,7 @@ impl Config {
             tsih: Tsih::NEW,
             cid: Cid(1),
             cmd_sn: CmdSn(1),
+            tasks_before: 0,
             offer: Offer::default(),
             security_stage: true,
             login_timeout: Duration::from_secs(15),

@@ -48,6 +48,10 @@ pub struct Connection<P: PayloadPool> {
     pub(super) targets: Vec<u8>,
     last_received: Duration,
     asked_at: Option<Duration>,
+    /// The target asked for a logout: it goes out once nothing is under way, and at this time at the latest.
+    pub(super) leave_by: Option<Duration>,
+    /// A logout is under way.
+    logging_out: bool,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -69,13 +73,15 @@ impl<P: PayloadPool> Connection<P> {
             control: VecDeque::new(),
             jobs: VecDeque::new(),
             queued: VecDeque::new(),
-            tasks: Tasks::new(),
+            tasks: Tasks::after(config.tasks_before),
             cmd_sn: config.cmd_sn,
             max_cmd_sn: config.cmd_sn,
             exp_stat_sn: None,
             targets: Vec::new(),
             last_received: now,
             asked_at: None,
+            leave_by: None,
+            logging_out: false,
             events: VecDeque::new(),
             config,
         };
@@ -92,27 +98,68 @@ impl<P: PayloadPool> Connection<P> {
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.phase {
             Phase::Login(_) => Some(self.started + self.config.login_timeout),
-            Phase::FullFeature => match self.asked_at {
-                Some(asked_at) => Some(asked_at + self.config.nop_timeout),
-                None => self.config.nop_interval.map(|interval| self.last_received + interval),
-            },
+            Phase::FullFeature => {
+                let leave_by = self.leave_by.filter(|_| !self.logging_out);
+                self.keep_alive_due().into_iter().chain(leave_by).min()
+            }
             Phase::Closed => None,
+        }
+    }
+
+    /// When the target is to be asked whether it is there, or to have answered that.
+    fn keep_alive_due(&self) -> Option<Duration> {
+        match self.asked_at {
+            Some(asked_at) => Some(asked_at + self.config.nop_timeout),
+            None => self.config.nop_interval.map(|interval| self.last_received + interval),
         }
     }
 
     /// It is `now`; calling early does no harm.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.now = now;
-        let Some(due) = self.poll_timeout().filter(|due| *due <= now) else { return };
-        debug_assert!(due <= now);
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
         match self.phase {
             Phase::Login(_) => self.close_with(CloseReason::LoginTimeout),
-            Phase::FullFeature if self.asked_at.is_some() => self.close_with(CloseReason::NopTimeout),
             Phase::FullFeature => {
-                self.asked_at = Some(now);
-                self.send_ping(Kind::KeepAlive, Bytes::new());
+                self.leave_if_time();
+                self.check_keep_alive();
             }
             Phase::Closed => {}
+        }
+    }
+
+    fn check_keep_alive(&mut self) {
+        if self.keep_alive_due().is_none_or(|due| self.now < due) {
+            return;
+        }
+        if self.asked_at.is_some() {
+            self.close_with(CloseReason::NopTimeout);
+        } else {
+            self.asked_at = Some(self.now);
+            self.send_ping(Kind::KeepAlive, Bytes::new());
+        }
+    }
+
+    /// The target wants this connection logged out within `within` (RFC 7143 §11.9.1): nothing more is sent than
+    /// what is under way. Commands that were not sent go back to the caller.
+    pub(super) fn asked_to_leave(&mut self, within: Duration) {
+        // Half the time, so that the logout is there in time.
+        let by = self.now + within / 2;
+        self.leave_by = Some(self.leave_by.map_or(by, |earlier| earlier.min(by)));
+        for id in core::mem::take(&mut self.queued) {
+            if let Some(Kind::Scsi(task)) = self.tasks.end(id) {
+                self.events.push_back(Event::Returned { task: id, command: task.command });
+            }
+        }
+    }
+
+    /// Logs out if the target asked for it, and nothing is under way or there is no time left.
+    pub(super) fn leave_if_time(&mut self) {
+        let Some(by) = self.leave_by.filter(|_| !self.logging_out) else { return };
+        if matches!(self.phase, Phase::FullFeature) && (self.tasks.commands == 0 || self.now >= by) {
+            self.logout();
         }
     }
 
@@ -123,11 +170,18 @@ impl<P: PayloadPool> Connection<P> {
         self.asked_at = None;
     }
 
-    /// Queues a command; it is sent when the target's window is open and the login is through.
+    /// Queues a command; it is sent when the target's window is open and the login is through. Once the target has
+    /// asked for a logout it comes back, as [`Event::Returned`].
     pub fn submit(&mut self, command: Command) -> TaskId {
         let immediate = command.immediate;
         let task = ScsiTask { command, sent: None, buffer: None, received: 0, data_sn: 0 };
         let id = self.tasks.start(Kind::Scsi(task));
+        if self.leave_by.is_some() {
+            if let Some(Kind::Scsi(task)) = self.tasks.end(id) {
+                self.events.push_back(Event::Returned { task: id, command: task.command });
+            }
+            return id;
+        }
         if immediate {
             self.queued.push_front(id);
         } else {
@@ -143,6 +197,13 @@ impl<P: PayloadPool> Connection<P> {
         let id = self.tasks.start(Kind::SendTargets);
         self.targets.clear();
         self.send_text(tag_of(id).0, TargetTransferTag::NONE, Bytes::from_static(value));
+    }
+
+    /// The target wants to negotiate: it gets a Text Request without keys, as there is nothing to change
+    /// (RFC 7143 §11.9.1).
+    pub(super) fn renegotiate(&mut self) {
+        let id = self.tasks.start(Kind::Negotiation);
+        self.send_text(tag_of(id).0, TargetTransferTag::NONE, Bytes::new());
     }
 
     pub(super) fn send_text(&mut self, itt: u32, ttt: TargetTransferTag, data: Bytes) {
@@ -206,6 +267,9 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Closes the session in good order; send when no command is under way, or lose those.
     pub fn logout(&mut self) {
+        if core::mem::replace(&mut self.logging_out, true) {
+            return;
+        }
         let id = self.tasks.start(Kind::Logout);
         let header = pdu::LogoutRequest {
             opcode: pdu::LogoutRequest::OPCODE.0 | IMMEDIATE,
@@ -238,7 +302,7 @@ impl<P: PayloadPool> Connection<P> {
         self.control.clear();
         self.jobs.clear();
         self.queued.clear();
-        self.tasks = Tasks::new();
+        self.tasks = Tasks::after(self.tasks.started);
         self.sink = Sink::Discard;
         self.direct = false;
         self.events.push_back(Event::Closed(reason));
@@ -257,6 +321,12 @@ impl<P: PayloadPool> Connection<P> {
     /// Commands submitted and not completed.
     pub fn tasks(&self) -> usize {
         self.tasks.commands
+    }
+
+    /// How many requests were made: [`Config::tasks_before`] of a connection whose [`TaskId`]s are not to repeat
+    /// this one's.
+    pub fn tasks_started(&self) -> u64 {
+        self.tasks.started
     }
 
     /// How many more commands can be sent at once: what the target's window takes, less what is queued.

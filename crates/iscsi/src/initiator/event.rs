@@ -82,8 +82,17 @@ pub enum Event {
     TaskManagementDone(TaskManagementDone),
     /// A NOP-Out of the caller's was answered.
     NopReply(Bytes),
-    /// The target says something on its own.
+    /// The target says something on its own. What it asks for is done without the caller: after a request for a
+    /// logout no command is sent any more, and the logout goes out when those under way are complete, or half of
+    /// the time is over; a request for a negotiation is answered.
     AsyncMessage(AsyncMessage),
+    /// A command that was not sent: the target asked for a logout. To be submitted to the next connection.
+    Returned {
+        /// What `submit` returned.
+        task: TaskId,
+        /// The command.
+        command: Command,
+    },
     /// The target rejected a PDU.
     Rejected {
         /// Why.
@@ -170,6 +179,9 @@ pub enum CloseReason {
     /// The logout is complete.
     #[error("logged out")]
     LoggedOut,
+    /// The target asked for a logout, and it is complete: the caller may log in again.
+    #[error("logged out, as the target asked for")]
+    AskedToLeave,
     /// The target refused the login, or sent us elsewhere.
     #[error("login refused with {status:?}")]
     LoginRefused {

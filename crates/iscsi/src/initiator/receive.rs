@@ -70,6 +70,7 @@ impl<P: PayloadPool> Connection<P> {
             *offset += length(count);
         }
         self.cut();
+        self.leave_if_time();
     }
 
     fn cut(&mut self) {
@@ -286,10 +287,15 @@ impl<P: PayloadPool> Connection<P> {
 
     fn text_response(&mut self, response: &pdu::TextResponse) {
         let itt = response.itt.get();
-        let found = self.tasks.find(InitiatorTaskTag(itt));
-        let Some(id) = found.filter(|id| matches!(self.tasks.get_mut(*id), Some(Kind::SendTargets))) else {
-            return;
-        };
+        let Some(id) = self.tasks.find(InitiatorTaskTag(itt)) else { return };
+        match self.tasks.get_mut(id) {
+            Some(Kind::SendTargets) => {}
+            Some(Kind::Negotiation) => {
+                self.tasks.end(id);
+                return;
+            }
+            _ => return,
+        }
         self.targets.extend_from_slice(&self.collected);
         if self.targets.len() > TARGETS_BYTES_MAX {
             self.violation("endless list of targets");
@@ -349,7 +355,8 @@ impl<P: PayloadPool> Connection<P> {
         let response = LogoutResponse(reply.response);
         self.events.push_back(Event::LoggedOut(response));
         if response == LogoutResponse::Closed {
-            self.close_with(CloseReason::LoggedOut);
+            let asked = self.leave_by.is_some();
+            self.close_with(if asked { CloseReason::AskedToLeave } else { CloseReason::LoggedOut });
         }
     }
 
@@ -362,6 +369,13 @@ impl<P: PayloadPool> Connection<P> {
             parameters: [message.parameter1.get(), message.parameter2.get(), message.parameter3.get()],
             sense,
         }));
+        match event {
+            AsyncEvent::LogoutRequest => {
+                self.asked_to_leave(Duration::from_secs(message.parameter3.get().into()));
+            }
+            AsyncEvent::NegotiationRequest => self.renegotiate(),
+            _ => {}
+        }
         let this = event == AsyncEvent::ConnectionDrop && message.parameter1.get() == self.config.cid.0;
         if this || event == AsyncEvent::SessionDrop {
             self.close_with(CloseReason::Dropped);

@@ -37,6 +37,8 @@ pub(super) enum Kind<B> {
     /// The connection's own ping.
     KeepAlive,
     SendTargets,
+    /// An empty text request, because the target asked for one.
+    Negotiation,
     Logout,
 }
 
@@ -49,13 +51,14 @@ struct Slot<B> {
 pub(super) struct Tasks<B> {
     slots: Vec<Slot<B>>,
     free: Vec<u16>,
-    started: u64,
+    pub(super) started: u64,
     pub(super) commands: usize,
 }
 
 impl<B> Tasks<B> {
-    pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), started: 0, commands: 0 }
+    /// None; the next has the number behind `started`.
+    pub(super) const fn after(started: u64) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), started, commands: 0 }
     }
 
     /// Starts a request; an id that names none when there are too many.

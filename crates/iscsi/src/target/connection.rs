@@ -49,6 +49,8 @@ pub struct Connection<P: PayloadPool> {
     pub(super) text: TextExchange,
     pub(super) keep_alive: KeepAlive,
     pub(super) logout: Option<InitiatorTaskTag>,
+    /// When the initiator has to have logged out that was asked to.
+    pub(super) logout_deadline: Option<Duration>,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -72,6 +74,7 @@ impl<P: PayloadPool> Connection<P> {
             text: TextExchange::default(),
             keep_alive: KeepAlive { last_received: now, asked_at: None, asked: 0 },
             logout: None,
+            logout_deadline: None,
             events: VecDeque::new(),
             pool,
             config,
@@ -92,7 +95,7 @@ impl<P: PayloadPool> Connection<P> {
                     Some(asked_at) => Some(asked_at + self.config.nop_timeout),
                     None => self.config.nop_interval.map(|interval| self.keep_alive.last_received + interval),
                 };
-                [keep_alive, self.drain_deadline()].into_iter().flatten().min()
+                [keep_alive, self.drain_deadline(), self.logout_deadline].into_iter().flatten().min()
             }
             Phase::Closed => None,
         }
@@ -108,6 +111,7 @@ impl<P: PayloadPool> Connection<P> {
             Phase::FullFeature => {
                 self.check_drain_deadline();
                 self.check_keep_alive();
+                self.check_logout_deadline();
             }
             _ => {}
         }
@@ -148,8 +152,8 @@ impl<P: PayloadPool> Connection<P> {
                 let event = AsyncEvent::ScsiEvent.0;
                 (pdu::AsyncMessage { event, lun: lun.0, ..blank }, super::output::sense_segment(&sense))
             }
-            AsyncMessage::LogoutRequest { within } => {
-                let event = AsyncEvent::LogoutRequest.0;
+            AsyncMessage::NegotiationRequest { within } => {
+                let event = AsyncEvent::NegotiationRequest.0;
                 (pdu::AsyncMessage { event, parameter3: seconds(within).into(), ..blank }, Default::default())
             }
             AsyncMessage::ConnectionDrop { time2wait, time2retain } => {
@@ -176,9 +180,40 @@ impl<P: PayloadPool> Connection<P> {
         self.output.push(*header.bytes(), data, Numbering::Status);
     }
 
-    /// Asks the initiator to log out within `within` (RFC 7143 §11.9.1).
-    pub fn request_logout(&mut self, within: Duration) {
-        self.async_message(AsyncMessage::LogoutRequest { within });
+    /// Asks the initiator to log out within `within`, in whole seconds and at least one. When it has not by then,
+    /// it is told that the connection is dropped, and the connection closes (RFC 7143 §11.9.1). A later call can
+    /// only shorten the time. Ignored outside the full feature phase of a normal session.
+    pub fn request_logout(&mut self, within: Duration, now: Duration) {
+        self.now = now.max(self.now);
+        if !self.takes_commands() {
+            return;
+        }
+        let within = seconds(within).max(1);
+        let until = self.now + Duration::from_secs(within.into());
+        if self.logout_deadline.is_some_and(|earlier| earlier <= until) {
+            return;
+        }
+        self.logout_deadline = Some(until);
+        let header = pdu::AsyncMessage {
+            event: AsyncEvent::LogoutRequest.0,
+            itt: u32::MAX.into(),
+            parameter3: within.into(),
+            ..pdu::AsyncMessage::blank()
+        };
+        self.output.push(*header.bytes(), Default::default(), Numbering::Status);
+    }
+
+    /// An initiator that was asked to log out and did not is dropped.
+    fn check_logout_deadline(&mut self) {
+        if self.logout_deadline.is_none_or(|until| self.now < until) {
+            return;
+        }
+        let Parameters { default_time2wait_s, default_time2retain_s, .. } = self.parameters;
+        self.async_message(AsyncMessage::ConnectionDrop {
+            time2wait: Duration::from_secs(default_time2wait_s.into()),
+            time2retain: Duration::from_secs(default_time2retain_s.into()),
+        });
+        self.close_with(CloseReason::LogoutOverdue);
     }
 
     /// Sets how many commands may be under way, at least 1 and at most what the configuration says.

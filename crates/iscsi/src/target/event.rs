@@ -61,7 +61,7 @@ impl Cdb {
 /// What a target connection has to say.
 #[derive(Debug)]
 pub enum Event {
-    /// Someone wants in. Answer with `login_accept` or `login_reject`.
+    /// Someone wants in. Answer with `login_accept`, `login_reject` or `login_redirect`.
     LoginRequested(LoginRequested),
     /// The full feature phase has begun.
     SessionEstablished(SessionEstablished),
@@ -109,6 +109,21 @@ pub struct LoginAccept {
     pub portal_group_tag: PortalGroupTag,
     /// TargetAlias, told in normal sessions if present.
     pub target_alias: Option<String>,
+}
+
+/// Where a login is sent that is not for this portal (RFC 7143 §11.13.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The target moved for good; an initiator may forget this portal.
+    pub permanent: bool,
+    /// `192.0.2.1:3260`, `[2001:db8::1]:3260` or `disk.example:3260`; at most
+    /// [`Redirect::ADDRESS_BYTES_MAX`] bytes.
+    pub address: String,
+}
+
+impl Redirect {
+    /// Longest address: a domain name of 253 bytes, its port and the colon between them.
+    pub const ADDRESS_BYTES_MAX: usize = 259;
 }
 
 /// The full feature phase began.
@@ -245,8 +260,8 @@ pub enum AsyncMessage {
         /// Sense data without the length field.
         sense: Bytes,
     },
-    /// Log out within `within`, or be dropped.
-    LogoutRequest {
+    /// Negotiate parameters with a Text Request within `within` (RFC 7143 §11.9.1).
+    NegotiationRequest {
         /// Time to do it in; told in whole seconds.
         within: Duration,
     },
@@ -287,6 +302,9 @@ pub enum CloseReason {
     /// The other side broke the protocol; where RFC 7143 asks for one, a Reject was sent.
     #[error("protocol error: {0:?}, {1}")]
     Protocol(RejectReason, &'static str),
+    /// The initiator was asked to log out and did not, within the time it was given.
+    #[error("the initiator did not log out when asked to")]
+    LogoutOverdue,
     /// The caller closed it.
     #[error("closed by this side")]
     Local,

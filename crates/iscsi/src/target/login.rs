@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::connection::{Connection, Phase};
-use super::event::{CloseReason, Event, LoginAccept, LoginRequested, SessionEstablished};
+use super::event::{CloseReason, Event, LoginAccept, LoginRequested, Redirect, SessionEstablished};
 use super::output::Numbering;
 use crate::frame::size;
 use crate::negotiate::Negotiation;
@@ -287,6 +287,21 @@ impl<P: PayloadPool> Connection<P> {
         }
     }
 
+    /// Sends a login elsewhere: `TargetAddress` goes with the status, and the connection closes (RFC 7143
+    /// §11.13.5). Ignored when no login is waiting.
+    pub fn login_redirect(&mut self, redirect: &Redirect) {
+        let Phase::Login(login) = &self.phase else { return };
+        if login.waiting.is_none() {
+            return;
+        }
+        let status =
+            if redirect.permanent { LoginStatus::MovedPermanently } else { LoginStatus::MovedTemporarily };
+        let mut text = Vec::new();
+        // Without a portal group tag: with a redirection it must not be told (RFC 7143 §13.8).
+        text::put(&mut text, "TargetAddress", &redirect.address);
+        self.refuse_login_with(status, text.into());
+    }
+
     fn login_step(&mut self, step: Result<Step, LoginStatus>) {
         match step {
             Ok(Step::Ask(requested)) => self.events.push_back(Event::LoginRequested(requested)),
@@ -330,6 +345,10 @@ impl<P: PayloadPool> Connection<P> {
     }
 
     fn refuse_login(&mut self, status: LoginStatus) {
+        self.refuse_login_with(status, Bytes::new());
+    }
+
+    fn refuse_login_with(&mut self, status: LoginStatus, text: Bytes) {
         let mut response =
             pdu::LoginResponse { flags: 0, status: status.0.into(), ..pdu::LoginResponse::blank() };
         if let Phase::Login(login) = &self.phase
@@ -339,7 +358,7 @@ impl<P: PayloadPool> Connection<P> {
             response.tsih = constant.tsih.into();
             response.itt = constant.itt.into();
         }
-        self.output.push(*response.bytes(), Bytes::new(), Numbering::Status);
+        self.output.push(*response.bytes(), text, Numbering::Status);
         self.close_with(CloseReason::LoginRefused(status));
     }
 }

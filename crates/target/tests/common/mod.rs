@@ -165,6 +165,8 @@ impl Volume for HangingVolume {
 pub struct TestDirectory {
     pub units: Mutex<HashMap<String, Vec<UnitGrant>>>,
     pub refused: Mutex<Vec<String>>,
+    /// What logins are answered with instead of access.
+    pub refusal: Mutex<Option<LoginRefusal>>,
     /// Everybody is refused from right after the next login was let in.
     pub revokes_after_next: AtomicBool,
     closed: AtomicBool,
@@ -175,6 +177,9 @@ impl Directory for TestDirectory {
         assert_ne!(login.initiator, POISON, "a defect, for a test");
         if self.refused.lock().contains(&login.initiator) || self.closed.load(Ordering::SeqCst) {
             return Err(LoginRefusal::Forbidden);
+        }
+        if let Some(refusal) = *self.refusal.lock() {
+            return Err(refusal);
         }
         self.closed.store(self.revokes_after_next.load(Ordering::SeqCst), Ordering::SeqCst);
         match self.units.lock().get(&login.target) {
