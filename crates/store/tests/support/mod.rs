@@ -3,7 +3,11 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-use block::{BoxFuture, BufferPool, Disk, MemoryDisk, Runtime, Task};
+pub(crate) mod scripted;
+
+use block::testing::pattern;
+use block::{BoxFuture, BufferPool, ByteRange, Disk, Durability, MemoryDisk, Result, Runtime, Task, Volume};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
@@ -12,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
-use store::{Pool, PoolOptions, VolumeSpec};
+use store::{Pool, PoolOptions, StoreVolume, VolumeSpec};
 
 type Ready = Arc<Mutex<VecDeque<Arc<Cell>>>>;
 
@@ -75,6 +79,29 @@ impl Local {
                 Some(cell) => run(cell),
                 None if woken.0.load(Ordering::Acquire) => {}
                 None => assert!(self.pass_time(), "deadlock: nothing can run and nobody waits for time"),
+            }
+        }
+    }
+
+    /// Runs `future` and all tasks until it is ready, or nothing can run any more, or `limit` has passed on the
+    /// executor's clock: as far as a disk that has died lets them.
+    pub(crate) fn run_until_stuck<F: Future>(&self, future: F, limit: Duration) -> Option<F::Output> {
+        let until = self.now() + limit;
+        let mut future = pin!(future);
+        let woken = Arc::new(Flag(AtomicBool::new(true)));
+        let waker = Waker::from(Arc::clone(&woken));
+        loop {
+            if woken.0.swap(false, Ordering::AcqRel)
+                && let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker))
+            {
+                return Some(value);
+            }
+            let next = self.ready.lock().pop_front();
+            match next {
+                Some(cell) => run(cell),
+                None if woken.0.load(Ordering::Acquire) => {}
+                None if self.now() < until && self.pass_time() => {}
+                None => return None,
             }
         }
     }
@@ -170,4 +197,44 @@ pub(crate) fn reopen(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>,
 /// A thin volume.
 pub(crate) fn thin(id: u8, size_bytes: u64) -> VolumeSpec {
     VolumeSpec { id: [id; 16], size_bytes, thick: false, buffered: false }
+}
+
+/// Opens the pool on `disk`, or says why that cannot be.
+pub(crate) fn try_open(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>, Result<Arc<Pool>>) {
+    let local = Local::new();
+    let opened = local.block_on(Pool::open(vec![Arc::clone(disk)], options, local.clone()));
+    (local, opened)
+}
+
+/// `pattern(seed, 4096)`; zeros for seed 0.
+pub(crate) fn pattern_page(seed: u64) -> Vec<u8> {
+    if seed == 0 { vec![0; 4096] } else { pattern(seed, 4096) }
+}
+
+/// Writes the pattern of `seed` to block `address`.
+pub(crate) async fn put(volume: &StoreVolume, address: u64, seed: u64) -> Result<()> {
+    put_run(volume, address, seed, 1).await
+}
+
+/// Writes the patterns of `seed`, `seed + 1` and so on to `count` blocks from `address` on, in one call.
+pub(crate) async fn put_run(volume: &StoreVolume, address: u64, seed: u64, count: u64) -> Result<()> {
+    let data: Vec<u8> = (seed..seed + count).flat_map(pattern_page).collect();
+    let data: Vec<Bytes> = vec![BufferPool::new(0).copy_of(&data).freeze()];
+    volume.write(address * 4096, data, Durability::Default).await
+}
+
+/// Gives back `count` blocks from `address` on.
+pub(crate) async fn unmap(volume: &StoreVolume, address: u64, count: u64) -> Result<()> {
+    volume.unmap(vec![ByteRange { offset: address * 4096, len: count * 4096 }]).await
+}
+
+/// Asserts that block `address` holds the pattern of `seed`.
+pub(crate) async fn holds(volume: &StoreVolume, address: u64, seed: u64) {
+    let read = volume.read(address * 4096, 4096).await.expect("a read of a sound block");
+    assert!(read.concat() == pattern_page(seed), "block {address} holds the pattern of {seed}");
+}
+
+/// Asserts that the pool's accounts are right.
+pub(crate) async fn sound(pool: &Pool) {
+    assert_eq!(pool.check().await.expect("the maps can be read").problems, Vec::<String>::new());
 }
