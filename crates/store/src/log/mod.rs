@@ -17,7 +17,7 @@ use block::{BlockError, Result};
 use std::collections::VecDeque;
 
 /// Batches of the host stream in flight at most.
-const IN_FLIGHT_MAX: usize = 4;
+pub(crate) const IN_FLIGHT_MAX: u32 = 4;
 /// A batch starts beside others when this many blocks are waiting: few enough that a host with some 30 writes in flight
 /// keeps the disk and the network busy at the same time, many enough that writers share batches.
 const QUEUED_BLOCKS_FOR_MORE: u64 = 8;

@@ -3,13 +3,18 @@
 use crate::engine::Engine;
 use crate::format::batch::{DESCRIPTOR_BLOCKS_MAX, Descriptor, decode, peek_descriptor_blocks};
 use crate::format::{BLOCK_SIZE, SegmentId, Seq, SlabIndex, Stream};
-use crate::log::BATCH_BLOCKS_MAX;
+use crate::log::{BATCH_BLOCKS_MAX, IN_FLIGHT_MAX};
 use crate::number::{count_of, narrow, wide};
 use block::Result;
 use bytes::Bytes;
 
 /// Blocks that are read at a time (1 MiB).
 const WINDOW_BLOCKS: u32 = 256;
+/// How far behind a batch that is not valid another one is looked for: as many as are ever in flight.
+const GAP_BLOCKS_MAX: u32 = IN_FLIGHT_MAX * (BATCH_BLOCKS_MAX + DESCRIPTOR_BLOCKS);
+/// [`DESCRIPTOR_BLOCKS_MAX`] as a number of blocks.
+const DESCRIPTOR_BLOCKS: u32 = 16;
+const _: () = assert!(DESCRIPTOR_BLOCKS_MAX == 16);
 
 /// A batch as it is on disk.
 pub(crate) struct Found {
@@ -22,7 +27,7 @@ pub(crate) struct Found {
     pub(crate) data: Bytes,
 }
 
-/// Walks over the batches of a segment, up to the first that is not valid.
+/// Walks over the batches of a segment.
 pub(crate) struct Scanner<'a> {
     engine: &'a Engine,
     id: SegmentId,
@@ -48,11 +53,31 @@ impl<'a> Scanner<'a> {
         Self { engine, id, stream, slab, at: from, end, last: None, window: Bytes::new(), window_start: from }
     }
 
-    /// The next batch; none at the end, which is also where a descriptor is not valid.
+    /// The next batch. Where no descriptor is valid the log ends, or a batch is damaged: one behind it then says
+    /// that there is more, so it is looked for as far as batches that are written side by side can reach.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's, where the next batch should be.
     pub(crate) async fn next(&mut self) -> Result<Option<Found>> {
+        if let Some(found) = self.batch_here().await? {
+            return Ok(Some(found));
+        }
+        let start = self.at;
+        let end = self.end.min(start.saturating_add(GAP_BLOCKS_MAX));
+        while self.at + 1 < end {
+            self.at += 1;
+            // A bad sector where perhaps nothing was written is no reason to stop.
+            if let Ok(Some(found)) = self.batch_here().await {
+                return Ok(Some(found));
+            }
+        }
+        self.at = start;
+        self.end = start;
+        Ok(None)
+    }
+
+    /// The batch that begins here, if there is one.
+    async fn batch_here(&mut self) -> Result<Option<Found>> {
         if self.at >= self.end || !self.have(1).await? {
             return Ok(None);
         }
