@@ -69,7 +69,11 @@ impl State {
     pub(super) fn build(&mut self, engine: &Engine) -> Option<Batch> {
         let host = &self.host;
         let waits = !host.flights.is_empty() && host.queued_blocks < QUEUED_BLOCKS_FOR_MORE;
-        if host.queue.is_empty() || host.failed.is_some() || waits || wide(host.flights.len()) >= u64::from(IN_FLIGHT_MAX) {
+        if host.queue.is_empty()
+            || host.failed.is_some()
+            || waits
+            || wide(host.flights.len()) >= u64::from(IN_FLIGHT_MAX)
+        {
             return None;
         }
         let head = &mut self.heads[usize::from(Stream::Host.code())];
