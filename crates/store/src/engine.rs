@@ -31,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) checkpoint_gate: AsyncMutex<()>,
     /// Held while relocation batches are on their way, and while an epoch ends.
     pub(crate) relocation_gate: AsyncMutex<()>,
+    /// Held while the pool takes in what its disk has gained.
+    pub(crate) grow_gate: AsyncMutex<()>,
     /// Writers waiting for a checkpoint or for free slabs look again.
     pub(crate) room_made: Event,
     /// The background loops look for work.
@@ -66,6 +68,7 @@ impl Engine {
             catalog_gate: AsyncMutex::new(()),
             checkpoint_gate: AsyncMutex::new(()),
             relocation_gate: AsyncMutex::new(()),
+            grow_gate: AsyncMutex::new(()),
             room_made: Event::default(),
             work_wanted: Event::default(),
             progress: Event::default(),

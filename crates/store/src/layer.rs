@@ -17,6 +17,12 @@ pub(crate) struct Layer {
     pub(crate) record: LayerRecord,
     /// The counts differ from the record though no node is dirty.
     pub(crate) changed: bool,
+    /// Times in a row that its map could not be read for the work on layers.
+    pub(crate) failures: u32,
+    /// The work on layers has passed over a part of it.
+    pub(crate) unreadable: bool,
+    /// It is to go, and nothing more can be done for that.
+    pub(crate) set_aside: bool,
 }
 
 impl Layer {
@@ -29,6 +35,9 @@ impl Layer {
             reserved: 0,
             record,
             changed: false,
+            failures: 0,
+            unreadable: false,
+            set_aside: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Layers that go: emptied because nothing refers to them, or merged into their only child.
 //!
+//! What of a map cannot be read is passed over: the layer stays, with that part of it, and is said to be set aside.
+//!
 //! Both only change maps in memory, a leaf at a time; the next checkpoint makes it last. After a crash the work
 //! starts again from what the checkpoint knew. A layer leaves the catalog with the checkpoint that finds it empty.
 
@@ -9,12 +11,14 @@ use crate::format::node::{Entry, FAN_OUT};
 use crate::format::{LayerId, Location};
 use crate::map::{Find, Next};
 use crate::state::{Needed, State};
-use block::Result;
+use block::{BlockError, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Leaves that one step changes at most.
 const STEP_LEAVES: u32 = 64;
+/// Times that reading a layer's map may fail, damage apart, before that part is passed over.
+const FAILURES_MAX: u32 = 3;
 
 /// What is to be done with a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +32,8 @@ enum Fate {
 impl Engine {
     /// One bounded step of work on layers. True if there was something to do.
     pub(crate) async fn work_on_layers(self: &Arc<Self>) -> Result<bool> {
-        let chosen = self.state().choose_layer();
-        let Some((id, fate)) = chosen else {
-            self.state().background.layers_changed = false;
-            return Ok(false);
-        };
+        let chosen = self.state().next_layer_work();
+        let Some((id, fate)) = chosen else { return Ok(false) };
         self.mark(id, fate).await?;
         let mut from =
             self.state().background.layer_cursor.take().filter(|(at, _)| *at == id).map_or(0, |at| at.1);
@@ -44,11 +45,16 @@ impl Engine {
             match step {
                 Ok(Some(next)) => from = next,
                 Ok(None) => {
+                    self.state().layer_walked(id);
                     // Emptied: the checkpoint drops the layer, and perhaps its parent is next.
                     self.checkpoint_now().await?;
                     return Ok(true);
                 }
-                Err(needed) => self.load(needed).await?,
+                Err(needed) => {
+                    if let Err(error) = self.load(needed).await {
+                        from = self.state().pass_over(id, needed, from, error)?;
+                    }
+                }
             }
         }
         self.state().background.layer_cursor = Some((id, from));
@@ -94,10 +100,43 @@ impl State {
         gone.map(|(id, _)| *id).collect()
     }
 
+    /// What is to be done next. Looking and noting that there is nothing are one: a deletion in between would
+    /// wait for the next one.
+    fn next_layer_work(&mut self) -> Option<(LayerId, Fate)> {
+        let chosen = self.choose_layer();
+        self.background.layers_changed = chosen.is_some();
+        chosen
+    }
+
+    /// A node that the work on layer `id` needs cannot be read: where to go on behind what it covers.
+    ///
+    /// # Errors
+    /// `error`, if it may be different the next time.
+    fn pass_over(&mut self, id: LayerId, needed: Needed, from: u64, error: BlockError) -> Result<u64> {
+        let Some(layer) = self.layers.get_mut(&id) else { return Err(error) };
+        layer.failures += 1;
+        if error.kind != ErrorKind::Corrupt && layer.failures < FAILURES_MAX {
+            self.background.layer_cursor = Some((id, from));
+            return Err(error);
+        }
+        layer.failures = 0;
+        layer.unreadable = true;
+        self.degrade(&format!("a part of layer {id} cannot be given up: {error}"));
+        Ok(needed.load.key.end_leaf().max(from))
+    }
+
+    /// All leaves of a layer have been looked at. What was passed over stays as it is until the pool is opened anew.
+    fn layer_walked(&mut self, id: LayerId) {
+        if let Some(layer) = self.layers.get_mut(&id) {
+            layer.set_aside = layer.unreadable;
+        }
+    }
+
     /// The first layer that nothing, or only a child, refers to.
     fn choose_layer(&self) -> Option<(LayerId, Fate)> {
         let tops: BTreeSet<_> = self.volumes.values().map(|entry| entry.record.top).collect();
-        self.layers.keys().filter(|id| !tops.contains(id)).find_map(|id| match self.children(*id)[..] {
+        let open = self.layers.iter().filter(|(id, layer)| !tops.contains(id) && !layer.set_aside);
+        open.map(|(id, _)| id).find_map(|id| match self.children(*id)[..] {
             [] => Some((*id, Fate::Empty)),
             [child] => {
                 let goes = self.layers.get(&child).is_some_and(|c| c.record.doomed || c.record.merging);

@@ -137,6 +137,8 @@ pub struct PoolStatus {
     pub slab_bytes: u64,
     /// Segments by state.
     pub segments: SegmentCounts,
+    /// Layers of deleted volumes or snapshots that stay because a part of their map cannot be read.
+    pub layers_set_aside: u64,
     /// Bytes hosts wrote since opening.
     pub host_bytes: u64,
     /// Bytes written to the log for it since opening: descriptors, relocation and map nodes included.

@@ -5,6 +5,7 @@
 
 mod support;
 
+use block::testing::join_all;
 use block::{ErrorKind, Volume};
 use std::sync::Arc;
 use std::time::Duration;
@@ -306,6 +307,25 @@ fn a_grown_disk_has_its_old_size_or_its_new_one() {
         },
     );
     assert!(steps >= 5, "{steps}");
+}
+
+/// Whichever label is written last, the disk does not become smaller.
+#[test]
+fn two_growths_at_once_end_at_the_larger_size() {
+    for sizes in [[40, 32], [32, 40]] {
+        let disk = Scripted::new(24 * MIB);
+        let (local, pool) = new_pool(&disk.disk(), options());
+        local.lazy.store(true, std::sync::atomic::Ordering::Relaxed);
+        disk.enlarge(40 * MIB);
+        let results = local.block_on(join_all(sizes.map(|mib| pool.grow_disk(mib * MIB)).into()));
+        let refused = results.iter().filter(|result| result.is_err()).count();
+        assert_eq!(refused, usize::from(sizes[0] > sizes[1]), "smaller than it is now: {results:?}");
+        let usable = pool.status().usable_bytes;
+        assert!(usable > 30 * MIB, "{usable}");
+        let (local, pool) = reopen(&disk.after(Crash::Power).disk(), options());
+        local.block_on(sound(&pool));
+        assert_eq!(pool.status().usable_bytes, usable);
+    }
 }
 
 #[test]

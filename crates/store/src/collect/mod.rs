@@ -49,16 +49,18 @@ impl Engine {
             // Rounds go on until what waits has been written or has failed: nobody else would look again.
             return Ok(stalled);
         }
-        if !empty {
-            self.empty_segments(&victims).await?;
-        }
+        let walked = if empty { Vec::new() } else { self.empty_segments(&victims).await? };
         self.checkpoint_now().await?;
+        // Map nodes have moved with the checkpoint.
+        for victim in walked {
+            self.state().note_rest(victim);
+        }
         self.note_round(stalled);
         Ok(true)
     }
 
-    /// Moves what lives in `victims`, as far as one round goes.
-    async fn empty_segments(self: &Arc<Self>, victims: &[Victim]) -> Result<()> {
+    /// Moves what lives in `victims`, as far as one round goes. Returns those of which all was found that could be.
+    async fn empty_segments(self: &Arc<Self>, victims: &[Victim]) -> Result<Vec<SegmentId>> {
         let _gate = self.relocation_gate.lock().await;
         let mut moving = Moving::default();
         let mut walked = Vec::new();
@@ -70,21 +72,15 @@ impl Engine {
             if !whole {
                 break;
             }
-            walked.push(victim);
+            walked.push(victim.id);
             // Victims are emptied whole or not at all; only between them a round can be enough.
             let state = self.state();
             if state.sums.dirty + moving.dirties() >= state.budget.dirty_nodes {
                 break;
             }
         }
-        if !self.relocate(moving).await? {
-            return Ok(());
-        }
-        let mut state = self.state();
-        for victim in walked.into_iter().filter(|victim| victim.stream != Stream::Nodes) {
-            state.note_rest(victim.id);
-        }
-        Ok(())
+        let all = self.relocate(moving).await?;
+        Ok(if all { walked } else { Vec::new() })
     }
 
     /// Has the next checkpoint write the nodes anew that live in `victim`.

@@ -70,6 +70,7 @@ impl Engine {
     }
 
     async fn gather_batch(&self, segment: SegmentId, found: &Found, moving: &mut Moving) -> Result<()> {
+        let mut live = Vec::new();
         for (address, layer, index, checksum) in blocks_of(&found.descriptor) {
             let place = Location::new(segment, found.data_block + index);
             let holder = loop {
@@ -81,12 +82,25 @@ impl Engine {
             };
             let Some(layer) = holder else { continue };
             let start = count_of(index) * BLOCK_SIZE;
-            let data = found.data.slice(start..start + BLOCK_SIZE);
+            let data = &found.data[start..start + BLOCK_SIZE];
             // What is damaged stays where it is: a copy would make it look sound.
-            if crc32c(&data) == checksum {
-                moving.leaves.insert((layer, leaf_of(address)));
-                moving.blocks.push_back(Block { layer, address, step: Move { from: place, checksum }, data });
+            if crc32c(data) == checksum {
+                live.push((layer, address, Move { from: place, checksum }, data));
             }
+        }
+        if live.is_empty() {
+            return Ok(());
+        }
+        // Copied: a few live blocks must not keep the megabyte in memory that was read with them.
+        let mut copies = self.options.buffers.take(live.len() * BLOCK_SIZE);
+        for (copy, (.., data)) in copies.chunks_exact_mut(BLOCK_SIZE).zip(&live) {
+            copy.copy_from_slice(data);
+        }
+        let copies = copies.freeze();
+        for (i, (layer, address, step, _)) in live.into_iter().enumerate() {
+            let data = copies.slice(i * BLOCK_SIZE..(i + 1) * BLOCK_SIZE);
+            moving.leaves.insert((layer, leaf_of(address)));
+            moving.blocks.push_back(Block { layer, address, step, data });
         }
         Ok(())
     }

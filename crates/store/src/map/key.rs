@@ -44,6 +44,11 @@ impl NodeKey {
         self.index() << (FAN_OUT_SHIFT * u32::from(self.level()))
     }
 
+    /// The leaf after the last one that this node covers.
+    pub(crate) fn end_leaf(self) -> u64 {
+        (self.index() + 1) << (FAN_OUT_SHIFT * u32::from(self.level()))
+    }
+
     pub(crate) fn child(self, slot: usize) -> Self {
         let slot = u64::try_from(slot).unwrap_or(0);
         Self::new(self.level() - 1, (self.index() << FAN_OUT_SHIFT) | slot)

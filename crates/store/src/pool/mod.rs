@@ -181,6 +181,8 @@ impl Engine {
     }
 
     async fn grow(&self, new_size_bytes: u64) -> Result<()> {
+        // Two at once could make each other's label smaller.
+        let _gate = self.grow_gate.lock().await;
         let catalog = self.catalog();
         let before = catalog.label();
         let size_bytes = new_size_bytes - new_size_bytes % 4096;

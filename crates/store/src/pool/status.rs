@@ -26,6 +26,7 @@ impl Pool {
             free_bytes: bytes(state.room()),
             slab_bytes: bytes(u64::from(state.segments.slab_blocks())),
             segments: counts(&state, free),
+            layers_set_aside: wide(state.layers.values().filter(|layer| layer.set_aside).count()),
             host_bytes: bytes(counters.host_blocks),
             written_bytes: bytes(counters.written_blocks),
             last_checkpoint: counters.last_checkpoint,

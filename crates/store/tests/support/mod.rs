@@ -48,6 +48,8 @@ pub(crate) struct Local {
     ready: Ready,
     clock: Arc<Mutex<Clock>>,
     ids: AtomicU64,
+    /// Blocking work runs when other tasks have had their turn, not at once.
+    pub(crate) lazy: AtomicBool,
 }
 
 struct Flag(AtomicBool);
@@ -159,8 +161,21 @@ impl Runtime for Local {
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) -> BoxFuture<'static, ()> {
-        work();
-        Box::pin(std::future::ready(()))
+        if !self.lazy.load(Ordering::Relaxed) {
+            work();
+            return Box::pin(std::future::ready(()));
+        }
+        let mut work = Some(work);
+        let mut turns = 3;
+        Box::pin(poll_fn(move |context| {
+            turns -= 1;
+            if turns > 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            work.take().into_iter().for_each(|work| work());
+            Poll::Ready(())
+        }))
     }
 
     fn random_id(&self) -> [u8; 16] {

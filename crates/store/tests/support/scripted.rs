@@ -339,7 +339,7 @@ impl State {
 impl Scripted {
     fn check(&self, offset: u64, len: usize) -> Result<()> {
         let end = offset + u64::try_from(len).expect("lengths are small");
-        if offset % PAGE_BYTES == 0 && len.is_multiple_of(PAGE) && end <= self.info().size_bytes {
+        if offset.is_multiple_of(PAGE_BYTES) && len.is_multiple_of(PAGE) && end <= self.info().size_bytes {
             return Ok(());
         }
         Err(BlockError::new(ErrorKind::Invalid, "scripted", "not aligned or not inside").at(offset))
