@@ -151,10 +151,10 @@ fn a_node_segment_that_cannot_be_walked_is_set_aside() {
         pool.create_volume(thin(1, 1 << 30), Vec::new()).await.unwrap();
         let volume = pool.open_volume([1; 16]).unwrap();
         let status = pool.status();
-        let blocks = (status.usable_bytes - status.headroom_bytes) / 4096 * 8 / 10;
-        // A few leaves that nobody touches again, in one node segment with others.
+        let blocks = (status.usable_bytes - status.headroom_bytes) / 4096 * 8 / 10 - 720;
+        // Leaves that nobody touches again, nor collection: their blocks fill segments, 15 in each.
         for leaf in 0..3 {
-            put(&volume, (1000 + leaf) * 256, leaf + 1).await.unwrap();
+            put_run(&volume, (1000 + leaf) * 256, leaf * 1000 + 1, 240).await.unwrap();
         }
         pool.checkpoint().await.unwrap();
         for batch in disk.batches(2) {
@@ -169,7 +169,7 @@ fn a_node_segment_that_cannot_be_walked_is_set_aside() {
         assert!(status.segments.damaged >= 1, "set aside: {status:?}");
         assert!(matches!(status.health, Health::Degraded(_)));
         for leaf in 0..3 {
-            holds(&volume, (1000 + leaf) * 256, leaf + 1).await;
+            holds(&volume, (1000 + leaf) * 256 + 200, leaf * 1000 + 201).await;
         }
         sound(&pool).await;
         pool.close().await.unwrap();
