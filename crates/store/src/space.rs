@@ -183,7 +183,7 @@ mod tests {
     fn what_was_written_last_is_written_again_and_only_the_surplus_is_discarded() {
         let mut slabs = Slabs::default();
         slabs.set_up(16, 0, &(0..8).map(SlabIndex).collect());
-        [3, 5, 6].map(|slab| slabs.give(SlabIndex(slab)));
+        [3, 5, 6].into_iter().for_each(|slab| slabs.give(SlabIndex(slab)));
         assert_eq!(slabs.free(), 11);
         let surplus = slabs.take_stale().expect("three are more than an eighth of sixteen");
         assert_eq!((surplus, slabs.take_stale()), (SlabIndex(6), None));

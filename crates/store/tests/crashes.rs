@@ -121,7 +121,7 @@ fn a_snapshot_is_there_or_not() {
                 Some(snapshot) => holds_twelve_leaves(&snapshot).await,
                 None => assert!(done.is_none() && now == 1, "nothing is written before it, step {step}"),
             }
-            assert!(!done.is_some() || now == 900);
+            assert!(done.is_none() || now == 900);
             put(&first, 0, 1).await.unwrap();
             holds_twelve_leaves(&first).await;
         },
@@ -150,7 +150,7 @@ fn a_clone_is_there_or_not_and_goes_its_own_way() {
             let (written, unmapped) =
                 (one_of(&clone, 0, &[1, 901]).await, one_of(&clone, 256, &[11, 0]).await);
             assert!(unmapped == 11 || written == 901, "in order");
-            assert!(!done.is_some() || (written, unmapped) == (901, 0));
+            assert!(done.is_none() || (written, unmapped) == (901, 0));
             put(&clone, 512, 77).await.unwrap();
             holds_twelve_leaves(&first).await;
             holds(&clone, 512, 77).await;
@@ -341,7 +341,7 @@ fn an_unmap_across_leaves_ends_block_by_block() {
             for leaf in 1..=10 {
                 gone += u32::from(one_of(&first, leaf * 256, &[1 + leaf * 10, 0]).await == 0);
             }
-            assert!(!done.is_some() || gone == 10);
+            assert!(done.is_none() || gone == 10);
             holds(&first, 11 * 256 + 1, 112).await;
         },
     );
