@@ -31,6 +31,8 @@ pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFormat, SenseKey};
 pub use unit::absent;
 pub use unit::{
     AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,
-    LogicalUnitConfig, NexusId, NexusInfo, Pending, PortGroup, PortGroupId, ReportLuns, Step, TargetPort,
+    LogicalUnitConfig, NexusId, NexusInfo, NotKept, Pending, PendingReservation, PortGroup, PortGroupId,
+    REGISTRATIONS_MAX, Registrant, Registration, ReportLuns, Reservation, ReservationKey, ReservationType,
+    ReservationView, Reservations, Step, TargetPort,
     TaskManagement, UnitAttention,
 };

@@ -2,8 +2,10 @@
 
 use crate::media::{self, MediaFuture};
 use crate::memory::{Budget, Pressure};
+use crate::reservations::changes_reservations;
 use crate::session::Session;
 use crate::unit::{LogicalUnitHandle, Operation, Started};
+use block::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
 use iscsi::pdu::{ScsiStatus, TaskAttribute};
 use iscsi::target::{Command, Response, TaskId};
@@ -32,22 +34,47 @@ pub(crate) struct Execution {
 /// A command on the medium.
 struct Running {
     command: Option<OnMedium>,
-    future: MediaFuture,
+    future: Work,
+}
+
+/// What a command waits for.
+enum Work {
+    Media(MediaFuture, Option<Operation>),
+    /// Reservations change; the answer comes with it.
+    Reservations(BoxFuture<'static, Option<Completion>>),
+}
+
+/// What came of it.
+enum Outcome {
+    Media(MediaOutcome, Operation),
+    Answer(Option<Completion>),
+}
+
+impl Work {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        match self {
+            Self::Media(future, operation) => {
+                let outcome = ready!(Pin::new(future).poll(context));
+                let Some(operation) = operation.take() else { return Poll::Ready(Outcome::Answer(None)) };
+                Poll::Ready(Outcome::Media(outcome, operation))
+            }
+            Self::Reservations(future) => future.as_mut().poll(context).map(Outcome::Answer),
+        }
+    }
 }
 
 struct OnMedium {
     task: TaskId,
     unit: Arc<LogicalUnitHandle>,
-    operation: Operation,
     bytes: usize,
     ordered: bool,
 }
 
 impl Future for Running {
-    type Output = Option<(OnMedium, MediaOutcome)>;
+    type Output = Option<(OnMedium, Outcome)>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.future).poll(context));
+        let outcome = ready!(self.future.poll(context));
         Poll::Ready(self.command.take().map(|command| (command, outcome)))
     }
 }
@@ -136,7 +163,7 @@ impl Execution {
         answers: &mut Vec<Answer>,
     ) {
         while let Some(command) = self.waiting.pop_front() {
-            if session.unit(command.lun).is_some_and(|unit| unit.has_aborted(command.stamp)) {
+            if session.unit(command.lun).is_some_and(|unit| unit.has_ended(session.nexus, command.stamp)) {
                 answers.push((command.task, None));
             } else if self.may_start(&command) {
                 self.start(session, command, context, answers);
@@ -173,6 +200,12 @@ impl Execution {
         };
         let data_out = DataOut { chunks: command.data_out, expected_len: command.expected_data_out };
         session.entry.counters.written(data_out.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+        let ordered = command.attribute == TaskAttribute::Ordered;
+        if changes_reservations(&cdb) {
+            let change = Arc::clone(unit).persistent_reserve(session.nexus, command.stamp, cdb, data_out);
+            let on_medium = OnMedium { task, unit: Arc::clone(unit), bytes: 0, ordered };
+            return self.run(session, on_medium, Work::Reservations(Box::pin(change)), context, answers);
+        }
         match unit.execute(session.nexus, command.stamp, &cdb, data_out) {
             Started::Aborted => answers.push((task, None)),
             Started::Done(completion) => answers.push((task, Some(response(session, completion)))),
@@ -182,10 +215,12 @@ impl Execution {
             }
             Started::Media(work, operation) => {
                 let bytes = media::memory_of(&work);
-                let ordered = command.attribute == TaskAttribute::Ordered;
-                let future = unit.run(work);
-                let command = OnMedium { task, unit: Arc::clone(unit), operation, bytes, ordered };
+                let future = Work::Media(unit.run(work), Some(operation));
+                let command = OnMedium { task, unit: Arc::clone(unit), bytes, ordered };
                 self.run(session, command, future, context, answers);
+            }
+            Started::Persist(_) | Started::Aborting(..) => {
+                unreachable!("only PERSISTENT RESERVE OUT changes reservations")
             }
         }
     }
@@ -195,13 +230,13 @@ impl Execution {
         &mut self,
         session: &Session,
         command: OnMedium,
-        mut future: MediaFuture,
+        mut future: Work,
         context: &mut Context<'_>,
         answers: &mut Vec<Answer>,
     ) {
         self.budget.start(command.bytes);
         self.ordered_running |= command.ordered;
-        match Pin::new(&mut future).poll(context) {
+        match future.poll(context) {
             Poll::Ready(outcome) => answers.push(self.ended(Some(session), command, outcome)),
             Poll::Pending => self.running.push(Running { command: Some(command), future }),
         }
@@ -237,9 +272,12 @@ impl Execution {
         Poll::Ready(())
     }
 
-    fn ended(&mut self, session: Option<&Session>, command: OnMedium, outcome: MediaOutcome) -> Answer {
+    fn ended(&mut self, session: Option<&Session>, command: OnMedium, outcome: Outcome) -> Answer {
         self.ordered_running &= !command.ordered;
-        let completion = command.unit.finish(command.operation, outcome);
+        let completion = match outcome {
+            Outcome::Media(outcome, operation) => command.unit.finish(operation, outcome),
+            Outcome::Answer(completion) => completion,
+        };
         let (Some(session), Some(completion)) = (session, completion) else {
             self.budget.finish(command.bytes, 0);
             return (command.task, None);
@@ -255,7 +293,9 @@ fn absent(cdb: &Cdb, session: &Session) -> Completion {
     match scsi::absent::execute(cdb) {
         Step::Done(completion) => completion,
         Step::ReportLuns(report) => report.complete(&session.luns()),
-        Step::Media(..) => unreachable!("a unit that is not there has no medium"),
+        Step::Media(..) | Step::Persist(..) | Step::Abort(..) => {
+            unreachable!("a unit that is not there has neither medium nor reservations")
+        }
     }
 }
 

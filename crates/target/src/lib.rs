@@ -20,9 +20,11 @@ mod log_limit;
 mod login;
 mod media;
 mod memory;
+mod operations;
 mod outbox;
 mod reactor;
 mod registry;
+mod reservations;
 mod server;
 mod session;
 mod unit;
@@ -32,5 +34,6 @@ pub use directory::{Access, Directory, LoginRefusal, LoginRequest, TargetEntry, 
 pub use error::StartError;
 pub use log_limit::LogLimit;
 pub use registry::{SessionId, SessionInfo};
+pub use reservations::ReservationStore;
 pub use server::{Server, Status};
 pub use unit::LogicalUnitHandle;

@@ -1,13 +1,15 @@
 //! A logical unit that is served: the SCSI state, the volume behind it, and what is on its way between them.
 
 use crate::media;
+use crate::operations::{Ended, Epoch, Operations};
+use crate::reservations::{Persisting, ReservationStore};
 use block::Volume;
 use parking_lot::Mutex;
 use scsi::{
     Availability, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig, MediaCommand,
-    MediaOutcome, NexusId, NexusInfo, Pending, Step, UnitAttention,
+    MediaOutcome, NexusId, NexusInfo, NotKept, Pending, PendingReservation, Reservations, Step,
+    UnitAttention,
 };
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -18,90 +20,14 @@ pub struct LogicalUnitHandle {
     volume: Arc<dyn Volume>,
     block_size_bytes: u32,
     thin: bool,
+    pub(crate) reservation_store: Option<Arc<dyn ReservationStore>>,
+    /// Held while reservations change.
+    pub(crate) reservation_turn: tokio::sync::Mutex<()>,
 }
 
 struct Inner {
     unit: LogicalUnit,
     operations: Operations,
-}
-
-/// A span of time between two resets; counts up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Epoch(u64);
-
-/// Counts the operations on the medium, by epoch.
-struct Operations {
-    /// The epoch of the first count in `live`.
-    oldest: u64,
-    live: VecDeque<usize>,
-    /// Operations of epochs before this one were aborted by a reset.
-    aborted_before: u64,
-    waiting: Vec<(u64, oneshot::Sender<()>)>,
-}
-
-impl Operations {
-    fn new() -> Self {
-        Self { oldest: 0, live: VecDeque::from([0]), aborted_before: 0, waiting: Vec::new() }
-    }
-
-    fn current(&self) -> u64 {
-        // `live` is never empty: it ends with the current epoch.
-        self.oldest + (self.live.len() as u64).saturating_sub(1)
-    }
-
-    /// The current epoch, counted from 1.
-    fn stamp(&self) -> u64 {
-        self.current().saturating_add(1)
-    }
-
-    fn has_aborted(&self, stamp: u64) -> bool {
-        stamp > 0 && stamp <= self.aborted_before
-    }
-
-    fn begin(&mut self) -> Epoch {
-        if let Some(count) = self.live.back_mut() {
-            *count += 1;
-        }
-        Epoch(self.current())
-    }
-
-    fn end(&mut self, epoch: Epoch) {
-        let index = usize::try_from(epoch.0.saturating_sub(self.oldest)).unwrap_or(usize::MAX);
-        let count = self.live.get_mut(index);
-        debug_assert!(count.as_ref().is_some_and(|count| **count > 0), "every end has its beginning");
-        if let Some(count) = count {
-            *count = count.saturating_sub(1);
-        }
-        self.settle();
-    }
-
-    /// Forgets finished epochs and tells who waits for them.
-    fn settle(&mut self) {
-        while self.live.len() > 1 && self.live.front() == Some(&0) {
-            self.live.pop_front();
-            self.oldest += 1;
-        }
-        if self.waiting.is_empty() {
-            return;
-        }
-        let oldest = self.oldest;
-        let (over, waiting) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|(epoch, _)| *epoch < oldest);
-        self.waiting = waiting;
-        for (_, waiter) in Vec::into_iter(over) {
-            let _ = waiter.send(());
-        }
-    }
-
-    /// Starts a new epoch that aborts the operations of the old ones. The receiver hears when they have ended.
-    fn abort_all(&mut self) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.push((self.current(), sender));
-        self.live.push_back(0);
-        self.aborted_before = self.current();
-        self.settle();
-        receiver
-    }
 }
 
 impl LogicalUnitHandle {
@@ -112,7 +38,31 @@ impl LogicalUnitHandle {
     pub fn new(config: LogicalUnitConfig, volume: Arc<dyn Volume>) -> Result<Self, ConfigError> {
         let (block_size_bytes, thin) = (config.block_size.bytes(), config.thin);
         let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
-        Ok(Self { inner: Mutex::new(inner), volume, block_size_bytes, thin })
+        Ok(Self {
+            inner: Mutex::new(inner),
+            volume,
+            block_size_bytes,
+            thin,
+            reservation_store: None,
+            reservation_turn: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Has reservations outlive the process where hosts ask for that (APTPL), by way of `store`; `kept` is what was
+    /// kept there before.
+    #[must_use]
+    pub fn keeping_reservations(
+        mut self,
+        kept: Option<Reservations>,
+        store: Arc<dyn ReservationStore>,
+    ) -> Self {
+        self.inner.get_mut().unit.keep_reservations(kept);
+        self.reservation_store = Some(store);
+        self
+    }
+
+    pub(crate) fn with_unit<T>(&self, ask: impl FnOnce(&LogicalUnit) -> T) -> T {
+        ask(&self.inner.lock().unit)
     }
 
     /// The volume behind it.
@@ -154,11 +104,15 @@ impl LogicalUnitHandle {
     }
 
     pub(crate) fn attach(&self, nexus: NexusId, info: NexusInfo) {
-        self.inner.lock().unit.add_nexus(nexus, info);
+        let mut inner = self.inner.lock();
+        inner.operations.attach(nexus);
+        inner.unit.add_nexus(nexus, info);
     }
 
     pub(crate) fn detach(&self, nexus: NexusId) {
-        self.inner.lock().unit.remove_nexus(nexus);
+        let mut inner = self.inner.lock();
+        inner.operations.detach(nexus);
+        inner.unit.remove_nexus(nexus);
     }
 
     pub(crate) fn set_nexus_read_only(&self, nexus: NexusId, read_only: bool) {
@@ -173,25 +127,48 @@ impl LogicalUnitHandle {
     /// an operation until [`LogicalUnitHandle::finish`].
     pub(crate) fn execute(&self, nexus: NexusId, stamp: u64, cdb: &Cdb, data_out: DataOut) -> Started {
         let mut inner = self.inner.lock();
-        if inner.operations.has_aborted(stamp) {
+        if let Some(ended) = inner.operations.ended(nexus, stamp) {
+            inner.tell(nexus, ended);
             return Started::Aborted;
         }
-        match inner.unit.execute(nexus, cdb, data_out) {
-            Step::Done(completion) => Started::Done(completion),
-            Step::ReportLuns(report) => Started::ReportLuns(report),
-            Step::Media(command, pending) => {
-                let epoch = inner.operations.begin();
-                Started::Media(command, Operation { pending, epoch })
+        let step = inner.unit.execute(nexus, cdb, data_out);
+        inner.started(step, Some(nexus))
+    }
+
+    /// Ends an operation. None if a reset or another nexus has aborted it: then nothing is answered (SAM-5 §5.6).
+    pub(crate) fn finish(&self, operation: Operation, outcome: MediaOutcome) -> Option<Completion> {
+        let mut inner = self.inner.lock();
+        let completion = inner.unit.finish(operation.pending, outcome);
+        match inner.operations.end(operation.nexus, operation.epoch) {
+            None => Some(completion),
+            Some(ended) => {
+                inner.tell(operation.nexus, ended);
+                None
             }
         }
     }
 
-    /// Ends an operation. None if a reset has aborted it: then nothing is answered (SAM-5 §5.6).
-    pub(crate) fn finish(&self, operation: Operation, outcome: MediaOutcome) -> Option<Completion> {
+    /// Ends a change of reservations that was to be made durable.
+    pub(crate) fn persisted(
+        &self,
+        pending: PendingReservation,
+        kept: Result<(), NotKept>,
+        operation: Option<(NexusId, Epoch)>,
+    ) -> Started {
         let mut inner = self.inner.lock();
-        let completion = inner.unit.finish(operation.pending, outcome);
-        inner.operations.end(operation.epoch);
-        (operation.epoch.0 >= inner.operations.aborted_before).then_some(completion)
+        let step = inner.unit.persisted(pending, kept);
+        let started = inner.started(step, operation.map(|(nexus, _)| nexus));
+        if let Some((nexus, epoch)) = operation {
+            inner.operations.end(nexus, epoch);
+        }
+        started
+    }
+
+    /// Starts to end every reservation, for an administrator.
+    pub(crate) fn begin_clear_reservations(&self) -> Started {
+        let mut inner = self.inner.lock();
+        let step = inner.unit.clear_reservations();
+        inner.started(step, None)
     }
 
     /// LOGICAL UNIT RESET (SAM-5 §6.3.3).
@@ -213,14 +190,47 @@ impl LogicalUnitHandle {
         self.inner.lock().operations.stamp()
     }
 
-    /// Whether a reset has ended the commands of the time of that stamp.
-    pub(crate) fn has_aborted(&self, stamp: u64) -> bool {
-        self.inner.lock().operations.has_aborted(stamp)
+    /// Whether a reset or another nexus has ended the commands of the nexus of the time of that stamp.
+    pub(crate) fn has_ended(&self, nexus: NexusId, stamp: u64) -> bool {
+        let mut inner = self.inner.lock();
+        let ended = inner.operations.ended(nexus, stamp);
+        ended.is_some_and(|ended| {
+            inner.tell(nexus, ended);
+            true
+        })
     }
 
     /// The future that carries `command` out on the volume.
     pub(crate) fn run(&self, command: MediaCommand) -> media::MediaFuture {
         media::run(Arc::clone(&self.volume), self.thin, command)
+    }
+}
+
+impl Inner {
+    /// Takes note of what a step starts; it is `nexus`'s, if it is a host's.
+    fn started(&mut self, step: Step, nexus: Option<NexusId>) -> Started {
+        match step {
+            Step::Done(completion) => Started::Done(completion),
+            Step::ReportLuns(report) => Started::ReportLuns(report),
+            Step::Media(command, pending) => {
+                let nexus = nexus.unwrap_or(NexusId(0));
+                let epoch = self.operations.begin(nexus);
+                Started::Media(command, Operation { pending, nexus, epoch })
+            }
+            Step::Persist(kept, pending) => {
+                let operation = nexus.map(|nexus| (nexus, self.operations.begin(nexus)));
+                Started::Persist(Persisting { kept, pending, operation })
+            }
+            Step::Abort(nexuses, completion) => Started::Aborting(self.operations.abort(nexuses), completion),
+        }
+    }
+
+    /// Who had a task ended by another nexus hears of that (SAM-5 §5.14, COMMANDS CLEARED BY ANOTHER INITIATOR). Of a
+    /// reset everybody hears anyhow.
+    fn tell(&mut self, nexus: NexusId, ended: Ended) {
+        if ended == Ended::Nexus {
+            self.unit.raise(nexus, UnitAttention::CommandsCleared);
+        }
     }
 }
 
@@ -237,54 +247,17 @@ pub(crate) enum Started {
     Done(Completion),
     ReportLuns(scsi::ReportLuns),
     Media(MediaCommand, Operation),
-    /// A reset has ended it before it started: nothing is answered (SAM-5 §5.6).
+    /// Reservations have to be made durable; then [`LogicalUnitHandle::persisted`].
+    Persist(Persisting),
+    /// Answered when the tasks of others that it ends touch the medium no more.
+    Aborting(oneshot::Receiver<()>, Completion),
+    /// A reset or another nexus has ended it before it started: nothing is answered (SAM-5 §5.6).
     Aborted,
 }
 
 /// A command that touches the medium; must be given back to [`LogicalUnitHandle::finish`].
 pub(crate) struct Operation {
     pending: Pending,
+    nexus: NexusId,
     epoch: Epoch,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reset_waits_for_older_operations_only() {
-        let mut operations = Operations::new();
-        let (first, second) = (operations.begin(), operations.begin());
-        let mut quiet = operations.abort_all();
-        let newer = operations.begin();
-        assert!(first < newer && first.0 < operations.aborted_before && newer.0 >= operations.aborted_before);
-        operations.end(first);
-        assert!(quiet.try_recv().is_err(), "one is still out");
-        let mut quiet_too = operations.abort_all();
-        operations.end(second);
-        quiet.try_recv().expect("all older ones have ended");
-        assert!(quiet_too.try_recv().is_err(), "the second reset waits for what began after the first");
-        operations.end(newer);
-        quiet_too.try_recv().expect("ended");
-        assert_eq!(operations.live.len(), 1, "finished epochs are forgotten");
-    }
-
-    #[test]
-    fn a_reset_ends_what_came_before_it_and_had_not_begun() {
-        let mut operations = Operations::new();
-        let before = operations.stamp();
-        assert!(!operations.has_aborted(before));
-        operations.abort_all().try_recv().expect("quiet at once");
-        assert!(operations.has_aborted(before) && !operations.has_aborted(operations.stamp()));
-        assert!(!operations.has_aborted(0), "no unit was there when the command came");
-    }
-
-    #[test]
-    fn a_reset_of_an_idle_unit_waits_for_nothing() {
-        let mut operations = Operations::new();
-        operations.abort_all().try_recv().expect("quiet at once");
-        let epoch = operations.begin();
-        operations.end(epoch);
-        operations.abort_all().try_recv().expect("quiet at once");
-    }
 }

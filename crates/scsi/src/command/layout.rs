@@ -30,6 +30,10 @@ pub enum Operation {
     ModeSelect10,
     StartStopUnit,
     PreventAllowMediumRemoval,
+    Reserve,
+    Release,
+    PersistentReserveIn,
+    PersistentReserveOut,
     ReportSupportedOperationCodes,
     ReportSupportedTaskManagementFunctions,
 }
@@ -91,8 +95,8 @@ pub enum OutLength {
     ByteCheck,
 }
 
-/// When persistent reservations make the command of an unregistered nexus conflict (SPC-4 table 67,
-/// SBC-3 table 14). The check itself comes with reservations.
+/// When another nexus's persistent reservation makes the command conflict (SPC-4 tables 66 and 67, SBC-3
+/// table 13).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Conflict {
     /// Never.

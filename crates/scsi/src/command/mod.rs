@@ -1,5 +1,5 @@
 //! The command table: one definition a command, read by decoding, REPORT SUPPORTED OPERATION CODES, the
-//! sizing of Data-Out and, later, the reservation check.
+//! sizing of Data-Out and the reservation check.
 
 mod definition;
 mod layout;

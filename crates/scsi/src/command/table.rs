@@ -14,6 +14,8 @@ const IMMED: u8 = 0x02;
 /// SYNC_NV: everything is synchronized to the medium anyway.
 const SYNC_NV: u8 = 0x04;
 const SERVICE_ACTION: u8 = 0x1f;
+/// SCOPE and TYPE of PERSISTENT RESERVE OUT.
+const SCOPE_TYPE: u8 = 0xff;
 
 /// The table, sorted by operation code and service action.
 pub static COMMANDS: &[Command] = &[
@@ -38,6 +40,8 @@ pub static COMMANDS: &[Command] = &[
         .reaches(Reach::Transition)
         .always(),
     mode_select(0x15, 6, "MODE SELECT(6)", Operation::ModeSelect6).length(4, 1),
+    Command::new(0x16, 6, "RESERVE(6)", Operation::Reserve).always(),
+    Command::new(0x17, 6, "RELEASE(6)", Operation::Release).runs_despite_spc2_reserve().always(),
     mode_sense(0x1a, 6, "MODE SENSE(6)", Operation::ModeSense6).length(4, 1),
     Command::new(0x1b, 6, "START STOP UNIT", Operation::StartStopUnit)
         .bits(1, 0x01)
@@ -65,7 +69,21 @@ pub static COMMANDS: &[Command] = &[
         .seconds(10, 60)
         .thin_only(),
     mode_select(0x55, 10, "MODE SELECT(10)", Operation::ModeSelect10).length(7, 2),
+    Command::new(0x56, 10, "RESERVE(10)", Operation::Reserve).always(),
+    Command::new(0x57, 10, "RELEASE(10)", Operation::Release).runs_despite_spc2_reserve().always(),
     mode_sense(0x5a, 10, "MODE SENSE(10)", Operation::ModeSense10).bits(1, 0x10).length(7, 2),
+    reserve_in("PERSISTENT RESERVE IN: READ KEYS", 0x00),
+    reserve_in("PERSISTENT RESERVE IN: READ RESERVATION", 0x01),
+    reserve_in("PERSISTENT RESERVE IN: REPORT CAPABILITIES", 0x02),
+    reserve_in("PERSISTENT RESERVE IN: READ FULL STATUS", 0x03),
+    reserve_out("PERSISTENT RESERVE OUT: REGISTER", 0x00).ignores(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: RESERVE", 0x01).bits(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: RELEASE", 0x02).bits(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: CLEAR", 0x03).ignores(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: PREEMPT", 0x04).bits(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: PREEMPT AND ABORT", 0x05).bits(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: REGISTER AND IGNORE EXISTING KEY", 0x06).ignores(2, SCOPE_TYPE),
+    reserve_out("PERSISTENT RESERVE OUT: REGISTER AND MOVE", 0x07).ignores(2, SCOPE_TYPE),
     read(0x88, 16, "READ(16)").bits(1, DPO_FUA).lba(2, 8).length(10, 4).ignores(14, GROUP),
     Command::new(0x89, 16, "COMPARE AND WRITE", Operation::CompareAndWrite)
         .bits(1, DPO_FUA)
@@ -186,7 +204,18 @@ const fn mode_select(opcode: u8, cdb_len: u8, name: &'static str, operation: Ope
 
 const fn mode_sense(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {
     let command = Command::new(opcode, cdb_len, name, operation).bits(1, 0x08).bits(2, 0xff).bits(3, 0xff);
-    command.transfer(Transfer::InBytes).conflicts(Conflict::Any).reaches(Reach::Standby).always()
+    command.transfer(Transfer::InBytes).conflicts(Conflict::ExclusiveAccess).reaches(Reach::Standby).always()
+}
+
+/// Who may do what with reservations is said by their own rules, not by the table's column.
+const fn reserve_in(name: &'static str, action: u8) -> Command {
+    let command = Command::new(0x5e, 10, name, Operation::PersistentReserveIn).service_action(action);
+    command.length(7, 2).transfer(Transfer::InBytes).reaches(Reach::Standby).always()
+}
+
+const fn reserve_out(name: &'static str, action: u8) -> Command {
+    let command = Command::new(0x5f, 10, name, Operation::PersistentReserveOut).service_action(action);
+    command.length(5, 4).out(OutLength::Bytes).reaches(Reach::Standby).always()
 }
 
 /// What the table knows about a CDB.

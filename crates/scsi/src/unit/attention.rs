@@ -13,6 +13,12 @@ pub enum UnitAttention {
     NexusLoss,
     /// 2Fh/00h: another nexus cleared the task set.
     CommandsCleared,
+    /// 2Ah/03h: another nexus took or ended a reservation (CLEAR), and the registrations with it.
+    ReservationsPreempted,
+    /// 2Ah/04h: a reservation that registrants shared has ended.
+    ReservationsReleased,
+    /// 2Ah/05h: another nexus took this one's registration away.
+    RegistrationsPreempted,
     /// 3Fh/0Eh: the list of logical units differs.
     ReportedLunsChanged,
     /// 3Fh/03h: INQUIRY data differ.
@@ -29,11 +35,14 @@ pub enum UnitAttention {
 
 impl UnitAttention {
     /// All of them, most important first.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::PowerOnOrReset,
         Self::BusDeviceReset,
         Self::NexusLoss,
         Self::CommandsCleared,
+        Self::ReservationsPreempted,
+        Self::ReservationsReleased,
+        Self::RegistrationsPreempted,
         Self::ReportedLunsChanged,
         Self::InquiryDataChanged,
         Self::CapacityChanged,
@@ -49,6 +58,9 @@ impl UnitAttention {
             Self::BusDeviceReset => AdditionalSense::BUS_DEVICE_RESET,
             Self::NexusLoss => AdditionalSense::NEXUS_LOSS,
             Self::CommandsCleared => AdditionalSense::COMMANDS_CLEARED,
+            Self::ReservationsPreempted => AdditionalSense::RESERVATIONS_PREEMPTED,
+            Self::ReservationsReleased => AdditionalSense::RESERVATIONS_RELEASED,
+            Self::RegistrationsPreempted => AdditionalSense::REGISTRATIONS_PREEMPTED,
             Self::ReportedLunsChanged => AdditionalSense::REPORTED_LUNS_CHANGED,
             Self::InquiryDataChanged => AdditionalSense::INQUIRY_DATA_CHANGED,
             Self::CapacityChanged => AdditionalSense::CAPACITY_CHANGED,
@@ -75,6 +87,9 @@ impl UnitAttention {
             Self::ModeParametersChanged => 1 << 7,
             Self::SoftThresholdReached => 1 << 8,
             Self::AccessStateChanged => 1 << 9,
+            Self::ReservationsPreempted => 1 << 10,
+            Self::ReservationsReleased => 1 << 11,
+            Self::RegistrationsPreempted => 1 << 12,
         }
     }
 }

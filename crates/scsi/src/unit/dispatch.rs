@@ -4,7 +4,7 @@ use super::attention::UnitAttention;
 use super::{DataOut, LogicalUnit, NexusId, ReportLuns, Step, cut};
 use crate::cdb::Cdb;
 use crate::command::{self, Attention, Command, Lookup, Operation, Reach};
-use crate::completion::Completion;
+use crate::completion::{Completion, Status};
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
 
 /// A command on its way: its definition, its CDB and who sent it.
@@ -40,7 +40,8 @@ impl LogicalUnit {
         }
     }
 
-    /// Unit attentions come before everything else (SAM-5 5.14.6), then the CDB, then the unit's state.
+    /// Unit attentions come before everything else (SAM-5 5.14.6), then reservations of others (SPC-4 5.13.1), then the
+    /// CDB, then the unit's state.
     fn start(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Result<Step, Sense> {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
@@ -51,6 +52,9 @@ impl LogicalUnit {
         let ends = found.is_ok_and(|command| command.attention != Attention::Ends);
         let read_only = self.admit(nexus, !ends)?;
         let task = Task { command: found?, cdb, nexus, read_only };
+        if self.is_shut_out(nexus, task.command, cdb) {
+            return Ok(Step::Done(Completion::bare(Status::ReservationConflict)));
+        }
         if let Some((byte, bit)) = task.command.reserved_bit(cdb, thin) {
             return Err(Sense::invalid_cdb_bit(byte, bit));
         }
@@ -102,6 +106,7 @@ impl LogicalUnit {
             Operation::SetTargetPortGroups => self.set_target_port_groups(task, data_out).map(Step::Done),
             Operation::StartStopUnit => Ok(self.start_stop_unit(task)),
             Operation::ReportLuns => self.report_luns(task),
+            Operation::PersistentReserveOut => self.persistent_reserve_out(task, data_out),
             _ => self.describe(task).map(Step::Done),
         }
     }
@@ -111,6 +116,9 @@ impl LogicalUnit {
         match task.command.operation {
             Operation::RequestSense => Ok(self.request_sense(task)),
             Operation::Inquiry => self.inquiry(task),
+            Operation::PersistentReserveIn => Ok(self.persistent_reserve_in(task)),
+            Operation::Reserve => self.reserve_unit(task),
+            Operation::Release => Ok(self.release_unit(task)),
             Operation::ReadCapacity10 => Ok(self.read_capacity_10()),
             Operation::ReadCapacity16 => Ok(self.read_capacity_16(task)),
             Operation::ModeSense6 | Operation::ModeSense10 => self.mode_sense(task),

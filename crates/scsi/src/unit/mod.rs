@@ -17,6 +17,7 @@ mod parameters;
 mod range;
 mod report_luns;
 mod report_opcodes;
+mod reservation;
 mod start_stop;
 mod unmap;
 mod vital_product_data;
@@ -31,6 +32,7 @@ use alua::PortGroups;
 use config::check_capacity;
 use mode::ModeState;
 use nexus::Nexuses;
+use reservation::Reserving;
 
 pub use alua::{AccessState, PortGroup, PortGroupId};
 pub use attention::UnitAttention;
@@ -38,6 +40,10 @@ pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, Ta
 pub use finish::Pending;
 pub use nexus::{NexusId, NexusInfo, TargetPort};
 pub use report_luns::ReportLuns;
+pub use reservation::{
+    NotKept, PendingReservation, REGISTRATIONS_MAX, Registrant, Registration, Reservation, ReservationKey,
+    ReservationType, ReservationView, Reservations,
+};
 
 /// Data-Out of a command, complete.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +77,12 @@ pub enum Step {
     Media(MediaCommand, Pending),
     /// REPORT LUNS: the target knows the list; [`ReportLuns::complete`] makes the completion.
     ReportLuns(ReportLuns),
+    /// Before the host is answered, these reservations have to be kept through a loss of power, in place of those kept
+    /// before; `None`: none are kept any more. Then call [`LogicalUnit::persisted`].
+    Persist(Option<Reservations>, PendingReservation),
+    /// The tasks of these nexuses have to end: those that have not begun without an effect, the others when the volume
+    /// has answered. None of them is answered. Then send this.
+    Abort(Vec<NexusId>, Completion),
 }
 
 /// Whether the volume can be reached at all.
@@ -109,6 +121,7 @@ pub struct LogicalUnit {
     mode: ModeState,
     nexuses: Nexuses,
     port_groups: PortGroups,
+    reserving: Reserving,
 }
 
 impl LogicalUnit {
@@ -122,6 +135,7 @@ impl LogicalUnit {
             mode: ModeState::default_of(&config),
             nexuses: Nexuses::default(),
             port_groups: PortGroups::default(),
+            reserving: Reserving::default(),
             config,
         })
     }
@@ -143,12 +157,15 @@ impl LogicalUnit {
 
     /// Lets a nexus in. It is told of a power on, or of a nexus loss if it was here before.
     pub fn add_nexus(&mut self, id: NexusId, info: NexusInfo) {
+        let port = info.target_port.relative_id;
         self.nexuses.add(id, info);
+        self.reservations_meet(port);
     }
 
     /// Forgets a nexus (logout, connection loss). Its commands in flight may still be finished.
     /// Returns whether it was known.
     pub fn remove_nexus(&mut self, id: NexusId) -> bool {
+        self.release_unit_of(id);
         self.nexuses.remove(id)
     }
 
@@ -196,10 +213,11 @@ impl LogicalUnit {
         self.availability = availability;
     }
 
-    /// A logical unit or target reset (SAM-5 6.3.3): mode parameters return to their defaults and every
-    /// nexus is told. The caller aborts the commands in flight.
+    /// A logical unit or target reset (SAM-5 6.3.3): mode parameters return to their defaults, what
+    /// SPC-2 reserved is free, and every nexus is told. The caller aborts the commands in flight.
     pub fn reset(&mut self) {
         self.mode = ModeState::default_of(&self.config);
+        self.reservations_reset();
         self.raise_all(UnitAttention::BusDeviceReset, None);
     }
 

@@ -1,6 +1,7 @@
 //! The I_T nexuses that can reach a logical unit, and what is kept for each.
 
 use super::attention::{Attentions, UnitAttention};
+use super::reservation::{Registrant, Standing};
 
 /// Names an I_T nexus (SAM-5 4.5): one initiator port at one target port. Given by the target, never
 /// reused while the nexus is known to a unit.
@@ -37,6 +38,9 @@ pub(crate) struct Nexus {
     pub(crate) id: NexusId,
     pub(crate) info: NexusInfo,
     pub(crate) attentions: Attentions,
+    /// It by its names, which reservations go by.
+    pub(crate) registrant: Registrant,
+    pub(crate) standing: Standing,
 }
 
 /// Sorted by id: found by a handful of comparisons, walked in order.
@@ -51,7 +55,8 @@ impl Nexuses {
         } else {
             UnitAttention::PowerOnOrReset
         });
-        let nexus = Nexus { id, info, attentions };
+        let (registrant, standing) = (Registrant::of(&info), Standing::default());
+        let nexus = Nexus { id, info, attentions, registrant, standing };
         match self.0.binary_search_by_key(&id, |nexus| nexus.id) {
             Ok(at) => {
                 if let Some(slot) = self.0.get_mut(at) {
@@ -79,6 +84,14 @@ impl Nexuses {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Nexus> {
+        self.0.iter()
+    }
+
+    pub(crate) fn each(&mut self, change: impl FnMut(&mut Nexus)) {
+        self.0.iter_mut().for_each(change);
     }
 
     /// Raises `attention` for every nexus but `except`.

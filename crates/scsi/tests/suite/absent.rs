@@ -8,7 +8,7 @@ fn run(cdb: &[u8]) -> Completion {
     match absent::execute(&Cdb::new(cdb)) {
         Step::Done(completion) => completion,
         Step::ReportLuns(report) => report.complete(&[Lun::new(3).unwrap()]),
-        Step::Media(..) => panic!("there is no medium"),
+        other => panic!("there is neither medium nor reservation: {other:?}"),
     }
 }
 

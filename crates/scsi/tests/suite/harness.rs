@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use scsi::{
     AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, DataOut, Durability, Identity,
-    LogicalUnit, LogicalUnitConfig, Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, SenseKey, Status,
-    Step, TargetPort,
+    LogicalUnit, LogicalUnitConfig, Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept,
+    Reservations, SenseKey, Status, Step, TargetPort,
 };
 
 /// Host A, which all shorthand speaks for.
@@ -162,6 +162,11 @@ impl Medium {
 pub(crate) struct Disk {
     pub(crate) unit: LogicalUnit,
     pub(crate) medium: Medium,
+    /// Reservations that outlive the unit, and what keeping them ends with.
+    pub(crate) kept: Option<Reservations>,
+    pub(crate) keeping: Result<(), NotKept>,
+    /// The nexuses whose tasks had to end, in order.
+    pub(crate) aborted: Vec<NexusId>,
 }
 
 impl Disk {
@@ -175,7 +180,8 @@ impl Disk {
         for (id, host) in [(A, "a"), (B, "b")] {
             unit.add_nexus(id, nexus(host));
         }
-        let mut disk = Self { unit, medium: Medium::new(bytes) };
+        let medium = Medium::new(bytes);
+        let mut disk = Self { unit, medium, kept: None, keeping: Ok(()), aborted: Vec::new() };
         for id in [A, B] {
             let told = disk.of(id, &TEST_UNIT_READY, &[]);
             assert_eq!(SenseInfo::of(&told).additional, AdditionalSense::POWER_ON_OR_RESET);
@@ -205,13 +211,30 @@ impl Disk {
     }
 
     pub(crate) fn of_with(&mut self, id: NexusId, cdb: &[u8], data: DataOut) -> Completion {
-        match self.unit.execute(id, &Cdb::new(cdb), data) {
+        let step = self.unit.execute(id, &Cdb::new(cdb), data);
+        self.to_the_end(step)
+    }
+
+    /// Does what a step asks for, until the host is answered.
+    pub(crate) fn to_the_end(&mut self, step: Step) -> Completion {
+        match step {
             Step::Done(completion) => completion,
             Step::Media(command, pending) => {
                 let outcome = self.medium.perform(command);
                 self.unit.finish(pending, outcome)
             }
             Step::ReportLuns(report) => report.complete(&[Lun::default()]),
+            Step::Persist(reservations, pending) => {
+                if self.keeping.is_ok() {
+                    self.kept = reservations;
+                }
+                let step = self.unit.persisted(pending, self.keeping);
+                self.to_the_end(step)
+            }
+            Step::Abort(nexuses, completion) => {
+                self.aborted.extend(nexuses);
+                completion
+            }
         }
     }
 

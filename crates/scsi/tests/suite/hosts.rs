@@ -42,6 +42,8 @@ const WINDOWS: &[&[u8]] = &[
     &[0x2f, 0, 0, 0, 0, 0, 0, 0, 128, 0],
     &[0x1b, 0, 0, 0, 1, 0],
     &[0x03, 0, 0, 0, 18, 0],
+    &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0],
+    &[0x5e, 1, 0, 0, 0, 0, 0, 0, 24, 0],
 ];
 
 /// QEMU's block driver over libiscsi.
@@ -73,7 +75,6 @@ fn probes_for_what_is_not_there_end_as_hosts_expect() {
         ("ata_id: ATA PASS-THROUGH(16)", &[0x85, 8, 0x0e, 0, 0, 0, 1], opcode),
         ("ata_id: ATA PASS-THROUGH(12)", &[0xa1, 8, 0x0e, 1], opcode),
         ("Windows: LOG SENSE", &[0x4d, 0, 0x40, 0, 0, 0, 0, 2, 0, 0], opcode),
-        ("Windows: PERSISTENT RESERVE IN", &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0], opcode),
         ("VMware: EXTENDED COPY", &[0x83], opcode),
         ("sd: I/O hints", &[0x1a, 0x08, 0x0a, 5, 255, 0], field),
         ("sd: referrals", &[0x12, 1, 0xb3, 0, 255, 0], field),

@@ -13,6 +13,7 @@ mod inquiry;
 mod mode;
 mod provisioning;
 mod report_opcodes;
+mod reservation;
 mod reserved;
 mod robustness;
 mod state;

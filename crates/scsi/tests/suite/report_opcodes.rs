@@ -58,7 +58,7 @@ fn what_is_not_supported_is_said_to_be_so() {
     let mut disk = Disk::new();
     for cdb in [
         report(1, 0xff, 0),
-        report(1 | RCTD, 0x5f, 0),
+        report(1 | RCTD, 0x85, 0),
         report(2, 0xff, 3),
         report(2, 0x9e, 0x11),
         report(2, 0x9e, 0x110),

@@ -3,7 +3,7 @@
 use scsi::command::{COMMANDS, Command, Conflict, Lookup, Operation, OutLength, Transfer, find};
 use scsi::{AdditionalSense, BlockSize, Cdb, LogicalUnitConfig, Step, data_out_len};
 
-use crate::harness::{Disk, config, identity};
+use crate::harness::{A, Disk, config, identity};
 
 /// A well-formed CDB of `command`: small lengths, address 0, what needs a value given one.
 fn sample(command: &Command) -> [u8; 16] {
@@ -17,6 +17,7 @@ fn sample(command: &Command) -> [u8; 16] {
         | Operation::ModeSelect10
         | Operation::SetTargetPortGroups
         | Operation::Unmap => 0,
+        Operation::PersistentReserveOut => u8::try_from(reserve_out(command).len()).unwrap(),
         _ => 1,
     };
     if command.length.len > 0 {
@@ -24,14 +25,49 @@ fn sample(command: &Command) -> [u8; 16] {
     }
     match command.operation {
         Operation::ModeSense6 | Operation::ModeSense10 => cdb[2] = 0x3f,
+        Operation::PersistentReserveOut if command.usage[2] != 0 => cdb[2] = 0x01,
         _ => {}
     }
     cdb
 }
 
-/// Data-Out as the table says, of zeroes.
-fn data(cdb: &[u8]) -> Vec<u8> {
-    vec![0; usize::try_from(data_out_len(cdb, 512)).unwrap()]
+/// A parameter list of the nexus that is registered under key 1, which it keeps.
+fn reserve_out(command: &Command) -> Vec<u8> {
+    const REGISTER_AND_MOVE: Option<u8> = Some(7);
+    let mut list = [1_u64.to_be_bytes(), 1_u64.to_be_bytes(), [0; 8]].concat();
+    if command.service_action == REGISTER_AND_MOVE {
+        let name = b"iqn.2026-01.test:b,i,0x00023d000001\0";
+        list[19] = 7;
+        list[23] = 4 + u8::try_from(name.len()).unwrap();
+        list.extend_from_slice(&[0x45, 0, 0, u8::try_from(name.len()).unwrap()]);
+        list.extend_from_slice(name);
+    }
+    list
+}
+
+/// Data-Out as the table says, of zeroes where they will do.
+fn data(command: &Command, cdb: &[u8]) -> Vec<u8> {
+    match command.operation {
+        Operation::PersistentReserveOut => reserve_out(command),
+        _ => vec![0; usize::try_from(data_out_len(cdb, 512)).unwrap()],
+    }
+}
+
+/// Runs a command that has to succeed, of a host that holds a reservation.
+#[track_caller]
+fn good(disk: &mut Disk, command: &Command, cdb: &[u8; 16]) -> Vec<u8> {
+    let _ = disk.unit.clear_reservations();
+    if command.operation == Operation::PersistentReserveOut {
+        disk.told(A);
+        let key = [0_u64.to_be_bytes(), 1_u64.to_be_bytes(), [0; 8]].concat();
+        disk.good(&[0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0], &key);
+        let key = [1_u64.to_be_bytes(), [0; 8], [0; 8]].concat();
+        disk.good(&[0x5f, 1, 1, 0, 0, 0, 0, 0, 24, 0], &key);
+    }
+    let answer = disk.good(cdb, &data(command, cdb));
+    let _ = disk.unit.clear_reservations();
+    disk.told(A);
+    answer
 }
 
 #[test]
@@ -53,7 +89,7 @@ fn every_row_is_found_runs_and_is_reported() {
         let cdb = sample(command);
         let Lookup::Found(found) = find(&Cdb::from(cdb)) else { panic!("{} is not found", command.name) };
         assert_eq!(found.name, command.name);
-        disk.good(&cdb, &data(&cdb));
+        good(&mut disk, command, &cdb);
         let [high, low] = u16::from(command.service_action.unwrap_or(0)).to_be_bytes();
         let report = disk.good(&[0xa3, 0x0c, 3, command.opcode, high, low, 0, 0, 0, 255, 0, 0], &[]);
         assert_eq!((report[1], report[3]), (3, command.cdb_len), "{}", command.name);
@@ -105,7 +141,7 @@ fn every_reserved_bit_is_refused_and_named() {
                 }
                 let mut cdb = plain;
                 cdb[byte] |= mask;
-                let info = disk.illegal(&cdb, &data(&cdb), AdditionalSense::INVALID_FIELD_IN_CDB);
+                let info = disk.illegal(&cdb, &data(command, &cdb), AdditionalSense::INVALID_FIELD_IN_CDB);
                 let at = (true, u16::try_from(byte).unwrap(), Some(bit));
                 assert_eq!(info.field, Some(at), "{}", command.name);
                 refused += 1;
@@ -122,7 +158,7 @@ fn padding_is_not_looked_at() {
     for command in COMMANDS {
         let mut cdb = sample(command);
         cdb[usize::from(command.cdb_len)..].fill(0xff);
-        disk.good(&cdb, &data(&cdb));
+        good(&mut disk, command, &cdb);
     }
 }
 
@@ -133,8 +169,8 @@ fn ignored_bits_change_nothing() {
         let plain = sample(command);
         let mut cdb = plain;
         cdb.iter_mut().zip(command.ignored).for_each(|(byte, ignored)| *byte |= ignored);
-        let before = disk.good(&plain, &data(&plain));
-        assert_eq!(disk.good(&cdb, &data(&cdb)), before, "{}", command.name);
+        let before = good(&mut disk, command, &plain);
+        assert_eq!(good(&mut disk, command, &cdb), before, "{}", command.name);
     }
 }
 
@@ -193,7 +229,7 @@ fn data_out_is_sized_from_the_cdb() {
     }
     assert_eq!(data_out_len(&long(0x8a, 0, 7), 4096), 7 * 4096);
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
-    assert_eq!(outs.count(), 4);
+    assert_eq!(outs.count(), 4 + 8, "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, and PERSISTENT RESERVE OUT");
 }
 
 #[test]

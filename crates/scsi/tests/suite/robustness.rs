@@ -52,6 +52,13 @@ fn check(disk: &mut Disk, blocks: u64, block_size: u64, cdb: &Cdb, data: DataOut
             assert_eq!(completion.status, Status::CheckCondition);
         }
         Step::ReportLuns(report) => assert_eq!(report.complete(&[Lun::default()]).status, Status::Good),
+        Step::Persist(reservations, pending) => {
+            assert!(reservations.is_none_or(|kept| kept.registrations.len() <= 4096));
+            assert!(matches!(disk.unit.persisted(pending, Ok(())), Step::Done(_) | Step::Abort(..)));
+        }
+        Step::Abort(nexuses, completion) => {
+            assert!(!nexuses.contains(&A) && completion.status == Status::Good);
+        }
     }
 }
 

@@ -173,6 +173,7 @@ impl LogicalUnit {
     /// nexus is told that access states changed, unless hosts see no difference. What a host has set with SET TARGET
     /// PORT GROUPS stays, unless the group's state differs from the one given before or is pinned.
     pub fn set_port_groups(&mut self, groups: Vec<PortGroup>) {
+        groups.iter().for_each(|group| self.reservations_meet(group.id.0));
         if self.port_groups.take(groups) {
             self.raise_all(UnitAttention::AccessStateChanged, None);
         }
