@@ -212,11 +212,11 @@ impl Disk {
 
     pub(crate) fn of_with(&mut self, id: NexusId, cdb: &[u8], data: DataOut) -> Completion {
         let step = self.unit.execute(id, &Cdb::new(cdb), data);
-        self.to_the_end(step)
+        self.carry_out(step)
     }
 
     /// Does what a step asks for, until the host is answered.
-    pub(crate) fn to_the_end(&mut self, step: Step) -> Completion {
+    pub(crate) fn carry_out(&mut self, step: Step) -> Completion {
         match step {
             Step::Done(completion) => completion,
             Step::Media(command, pending) => {
@@ -229,7 +229,7 @@ impl Disk {
                     self.kept = reservations;
                 }
                 let step = self.unit.persisted(pending, self.keeping);
-                self.to_the_end(step)
+                self.carry_out(step)
             }
             Step::Abort(nexuses, completion) => {
                 self.aborted.extend(nexuses);

@@ -197,6 +197,10 @@ impl Directory for TestDirectory {
 }
 
 pub fn unit_of(volume: &Arc<HangingVolume>, number: u8) -> Arc<LogicalUnitHandle> {
+    Arc::new(plain_unit_of(volume, number))
+}
+
+pub fn plain_unit_of(volume: &Arc<HangingVolume>, number: u8) -> LogicalUnitHandle {
     let mut naa = [0x60; 16];
     naa[15] = number;
     let identity = scsi::Identity {
@@ -208,7 +212,7 @@ pub fn unit_of(volume: &Arc<HangingVolume>, number: u8) -> Arc<LogicalUnitHandle
     };
     let blocks = volume.size_bytes() / 512;
     let config = scsi::LogicalUnitConfig::new(identity, scsi::BlockSize::B512, blocks);
-    Arc::new(LogicalUnitHandle::new(config, Arc::clone(volume) as Arc<dyn Volume>).unwrap())
+    LogicalUnitHandle::new(config, Arc::clone(volume) as Arc<dyn Volume>).unwrap()
 }
 
 pub fn grant(lun: u16, unit: &Arc<LogicalUnitHandle>) -> UnitGrant {
@@ -229,8 +233,15 @@ impl Bench {
     }
 
     pub fn with(adapt: impl FnOnce(&mut Config)) -> Self {
+        Self::of(|unit| unit, adapt)
+    }
+
+    pub fn of(
+        make: impl FnOnce(LogicalUnitHandle) -> LogicalUnitHandle,
+        adapt: impl FnOnce(&mut Config),
+    ) -> Self {
         let volume = HangingVolume::new();
-        let unit = unit_of(&volume, 1);
+        let unit = Arc::new(make(plain_unit_of(&volume, 1)));
         let directory = Arc::new(TestDirectory::default());
         directory.units.lock().insert(TARGET.to_owned(), vec![grant(0, &unit)]);
         let mut config = Config::new(&["127.0.0.1:0".parse().unwrap()]);

@@ -93,10 +93,10 @@ fn a_change_takes_effect_when_it_is_durable() {
     assert_eq!((cluster.write(B), cluster.held_now()), (End::Good, None), "not yet");
     assert_eq!(cluster.register(B, KEY_B), End::Busy, "one change after the other");
     let step = cluster.disk.unit.clear_reservations();
-    assert_eq!(End::of(&cluster.disk.to_the_end(step)), End::Busy, "nor an administrator's");
+    assert_eq!(End::of(&cluster.disk.carry_out(step)), End::Busy, "nor an administrator's");
     assert_eq!(cluster.end(B, &[0x16, 0, 0, 0, 0, 0], &[]), End::Conflict, "nor RESERVE(6) meanwhile");
     let step = cluster.disk.unit.persisted(pending, Ok(()));
-    assert_eq!(End::of(&cluster.disk.to_the_end(step)), End::Good);
+    assert_eq!(End::of(&cluster.disk.carry_out(step)), End::Good);
     assert_eq!((cluster.write(B), cluster.held_now()), (End::Conflict, Some((KEY_A, 3))));
 }
 
@@ -126,7 +126,7 @@ fn a_change_that_cannot_be_kept_changes_nothing() {
             assert_eq!(cluster.disk.unit.reservations(), before);
         }
         let step = cluster.disk.unit.clear_reservations();
-        assert_eq!(End::of(&cluster.disk.to_the_end(step)), end, "an administrator's");
+        assert_eq!(End::of(&cluster.disk.carry_out(step)), end, "an administrator's");
         assert!(cluster.told(A).is_empty() && cluster.told(B).is_empty() && cluster.disk.aborted.is_empty());
         cluster.disk.keeping = Ok(());
         assert_eq!(cluster.out(A, RELEASE, 5, KEY_A, 0), End::Good, "and all goes on");

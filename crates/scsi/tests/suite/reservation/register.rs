@@ -111,13 +111,13 @@ fn clear_ends_everything() {
 fn an_administrator_ends_everything() {
     let mut cluster = Cluster::held(ExclusiveAccess);
     let step = cluster.disk.unit.clear_reservations();
-    assert_eq!(End::of(&cluster.disk.to_the_end(step)), End::Good);
+    assert_eq!(End::of(&cluster.disk.carry_out(step)), End::Good);
     assert_eq!((cluster.told(A), cluster.told(B)), (vec![PREEMPTED], vec![PREEMPTED]));
     assert!(cluster.told(C).is_empty() && cluster.keys().1.is_empty());
     cluster.end(A, &[0x16, 0, 0, 0, 0, 0], &[]);
     assert_eq!(cluster.ready(B), End::Conflict);
     let step = cluster.disk.unit.clear_reservations();
-    assert_eq!(End::of(&cluster.disk.to_the_end(step)), End::Good);
+    assert_eq!(End::of(&cluster.disk.carry_out(step)), End::Good);
     assert_eq!((cluster.ready(B), cluster.told(A)), (End::Good, vec![PREEMPTED]), "RESERVE(6) too");
 }
 
