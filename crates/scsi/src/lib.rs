@@ -33,6 +33,5 @@ pub use unit::{
     AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,
     LogicalUnitConfig, NexusId, NexusInfo, NotKept, Pending, PendingReservation, PortGroup, PortGroupId,
     REGISTRATIONS_MAX, Registrant, Registration, ReportLuns, Reservation, ReservationKey, ReservationType,
-    ReservationView, Reservations, Step, TargetPort,
-    TaskManagement, UnitAttention,
+    ReservationView, Reservations, Step, TargetPort, TaskManagement, UnitAttention,
 };

@@ -229,7 +229,11 @@ fn data_out_is_sized_from_the_cdb() {
     }
     assert_eq!(data_out_len(&long(0x8a, 0, 7), 4096), 7 * 4096);
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
-    assert_eq!(outs.count(), 4 + 8, "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, and PERSISTENT RESERVE OUT");
+    assert_eq!(
+        outs.count(),
+        4 + 8,
+        "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, and PERSISTENT RESERVE OUT"
+    );
 }
 
 #[test]

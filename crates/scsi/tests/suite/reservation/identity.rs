@@ -1,6 +1,7 @@
 //! Who a registration is for: SPEC_I_PT, ALL_TG_PT, REGISTER AND MOVE, READ FULL STATUS (SPC-4 5.13.7, 5.13.8, 6.15.5).
 
 use scsi::ReservationType::{self, *};
+use scsi::{PortGroup, PortGroupId};
 
 use super::*;
 
@@ -144,13 +145,18 @@ fn all_tg_pt_registers_at_every_port() {
     assert_eq!(cluster.write(A2), End::Good, "registered through the other port");
     // Ports that come later are every port's too; but not of those who were at one only.
     cluster.register(B, KEY_B);
-    cluster.disk.unit.add_target_ports([11]);
+    let port = |number| PortGroup::new(PortGroupId(number));
+    cluster.disk.unit.set_port_groups([PORT, PORT2, 11].map(port).to_vec());
+    for id in [A, A2, B] {
+        assert_eq!(cluster.told(id), [AdditionalSense::ACCESS_STATE_CHANGED]);
+    }
     assert_eq!(at(&mut cluster), [(KEY_A, PORT), (KEY_A, PORT2), (KEY_A, 11), (KEY_B, PORT)]);
     assert_eq!(cluster.out_list(A, REGISTER, 0, &list(KEY_A, 0xaa, ALL_TG_PT)), End::Good);
     assert_eq!(at(&mut cluster), [(0xaa, PORT), (0xaa, PORT2), (0xaa, 11), (KEY_B, PORT)]);
     // What is taken away at one port is not every port's any more.
     assert_eq!(cluster.out(A2, REGISTER, 0, 0xaa, 0), End::Good);
-    cluster.disk.unit.add_target_ports([12]);
+    cluster.disk.unit.set_port_groups([PORT, PORT2, 11, 12].map(port).to_vec());
+    cluster.told(A);
     assert_eq!(at(&mut cluster), [(0xaa, PORT), (0xaa, 11), (KEY_B, PORT)]);
     assert_eq!(cluster.out_list(A, REGISTER_AND_IGNORE, 0, &list(0, 0, ALL_TG_PT)), End::Good);
     assert_eq!(at(&mut cluster), [(KEY_B, PORT)]);
