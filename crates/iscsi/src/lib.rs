@@ -20,6 +20,7 @@ mod negotiate;
 mod numbers;
 mod text;
 
+pub mod chap;
 pub mod initiator;
 pub mod pair;
 pub mod parameters;

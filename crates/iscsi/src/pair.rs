@@ -6,6 +6,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 
+use crate::chap::Demand;
 use crate::payload::HeapPool;
 use crate::target::{CommandSizer, LoginAccept};
 use crate::{Lun, PortalGroupTag, Tsih, initiator, target};
@@ -33,6 +34,8 @@ pub struct Pair {
     pub write_bytes_max: usize,
     /// Accept every login with TSIH 1 and portal group 1.
     pub accept_logins: bool,
+    /// What these logins have to prove first.
+    pub demand: Option<Demand>,
     now: Duration,
     next_fragment: usize,
     sizer: Box<dyn CommandSizer>,
@@ -56,6 +59,7 @@ impl Pair {
             fragments: Vec::new(),
             write_bytes_max: 1 << 20,
             accept_logins: true,
+            demand: None,
             now,
             next_fragment: 0,
             sizer: Box::new(sizer),
@@ -101,14 +105,26 @@ impl Pair {
 
     fn collect_events(&mut self) {
         while let Some(event) = self.target.poll_event() {
-            if self.accept_logins && matches!(event, target::Event::LoginRequested(_)) {
-                let portal_group_tag = PortalGroupTag(1);
-                let accept = LoginAccept { tsih: Tsih(1), portal_group_tag, target_alias: None };
-                self.target.login_accept(accept);
+            if self.accept_logins {
+                self.let_in(&event);
             }
             self.target_events.push_back(event);
         }
         self.initiator_events.extend(core::iter::from_fn(|| self.initiator.poll_event()));
+    }
+
+    fn let_in(&mut self, event: &target::Event) {
+        let portal_group_tag = PortalGroupTag(1);
+        match (event, &self.demand) {
+            (target::Event::LoginRequested(_), Some(demand)) => {
+                self.target.login_authenticate(demand.clone(), portal_group_tag);
+            }
+            (target::Event::LoginRequested(_) | target::Event::LoginProven(_), _) => {
+                let accept = LoginAccept { tsih: Tsih(1), portal_group_tag, target_alias: None };
+                self.target.login_accept(accept);
+            }
+            _ => {}
+        }
     }
 
     fn fragment(&mut self) -> usize {

@@ -9,6 +9,7 @@ mod event;
 mod login;
 mod output;
 mod receive;
+mod security;
 mod session;
 mod task;
 mod task_management;
@@ -19,7 +20,7 @@ mod window;
 pub use config::{COMMAND_WINDOW_MAX, Config, IMMEDIATE_COMMANDS_MAX};
 pub use connection::Connection;
 pub use event::{
-    AsyncMessage, Cdb, CloseReason, Command, CommandSizer, Event, LoginAccept, LoginRequested,
+    AsyncMessage, Cdb, CloseReason, Command, CommandSizer, Event, LoginAccept, LoginProven, LoginRequested,
     LogoutRequested, Redirect, Response, SendTargets, SessionEstablished, TargetAddress, TargetRecord,
     TaskId, TaskManagement, TaskManagementId,
 };

@@ -3,8 +3,11 @@
 /// Longest key name, bytes (RFC 7143 §6.1).
 const KEY_BYTES_MAX: usize = 63;
 
-/// Longest value this side reads, bytes; what needs more comes with its own rule later.
+/// Longest value this side reads, bytes.
 const VALUE_BYTES_MAX: usize = 255;
+
+/// Longest CHAP_C, bytes: `0x` and a challenge of 1024 bytes in hexadecimal (RFC 7143 §12.1.3).
+const CHALLENGE_BYTES_MAX: usize = 2 + 2 * crate::chap::CHALLENGE_BYTES_MAX;
 
 /// Longest iSCSI name, bytes (RFC 7143 §4.2.7.2).
 const NAME_BYTES_MAX: usize = 223;
@@ -23,7 +26,8 @@ fn pair(bytes: &[u8]) -> Result<(&str, &str), Malformed> {
     let text = core::str::from_utf8(bytes).map_err(|_| Malformed)?;
     let (key, value) = text.split_once('=').ok_or(Malformed)?;
     let key_fits = !key.is_empty() && key.len() <= KEY_BYTES_MAX;
-    if key_fits && value.len() <= VALUE_BYTES_MAX { Ok((key, value)) } else { Err(Malformed) }
+    let value_max = if key == "CHAP_C" { CHALLENGE_BYTES_MAX } else { VALUE_BYTES_MAX };
+    if key_fits && value.len() <= value_max { Ok((key, value)) } else { Err(Malformed) }
 }
 
 /// Appends `key=value` and its NUL.

@@ -101,7 +101,7 @@ fn feed_target(bytes: &[u8], piece: usize, answer: bool) {
 
 fn respond(target: &mut target::Connection<CountingPool>, event: Event) {
     match event {
-        Event::LoginRequested(_) => target.login_accept(LoginAccept {
+        Event::LoginRequested(_) | Event::LoginProven(_) => target.login_accept(LoginAccept {
             tsih: Tsih(1),
             portal_group_tag: PortalGroupTag(1),
             target_alias: None,
@@ -117,7 +117,7 @@ fn respond(target: &mut target::Connection<CountingPool>, event: Event) {
             target.task_management_response(function.id, iscsi::pdu::TaskManagementResponse::Complete);
         }
         Event::LogoutRequested(_) => target.logout_accept(),
-        Event::SessionEstablished(_) | Event::Closed(_) => {}
+        Event::SessionEstablished(_) | Event::AuthenticationFailed(_) | Event::Closed(_) => {}
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::chap::Answers;
 use crate::parameters::Offer;
 use crate::{Cid, CmdSn, Isid, Tsih};
 
@@ -26,6 +27,9 @@ pub struct Config {
     pub tasks_before: u64,
     /// What is offered.
     pub offer: Offer,
+    /// What to authenticate with. Without a secret that the target has to prove, one that wants no authentication is
+    /// logged in to all the same.
+    pub chap: Option<Answers>,
     /// Start in the security stage, as most initiators do, or leave it out.
     pub security_stage: bool,
     /// Time from the start to the full feature phase.
@@ -50,6 +54,7 @@ impl Config {
             cmd_sn: CmdSn(1),
             tasks_before: 0,
             offer: Offer::default(),
+            chap: None,
             security_stage: true,
             login_timeout: Duration::from_secs(15),
             nop_interval: Some(Duration::from_secs(5)),

@@ -199,6 +199,9 @@ pub enum CloseReason {
     /// A header or data digest did not fit.
     #[error("digest error")]
     Digest,
+    /// The target did not prove itself, or broke the rules of the authentication.
+    #[error("authentication: {0}")]
+    Authentication(crate::chap::Failure),
     /// The target broke the protocol.
     #[error("protocol error: {0}")]
     Protocol(&'static str),

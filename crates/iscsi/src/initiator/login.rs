@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::connection::{Connection, Phase};
 use super::{CloseReason, Config, Event, LoggedIn};
+use crate::chap::{Answerer, Failure, Keys};
 use crate::negotiate::Negotiation;
 use crate::parameters::SessionType;
 use crate::pdu::{self, Bhs, Header, IMMEDIATE, LoginStatus, Stage, flags};
@@ -19,6 +20,8 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Login {
     negotiation: Negotiation,
     stage: Stage,
+    /// The way through the security stage; none for no authentication.
+    chap: Option<Answerer>,
     requests: u32,
     proposed: bool,
     identified: bool,
@@ -39,7 +42,11 @@ impl Login {
         negotiation.set_session_type(config.session_type());
         Self {
             negotiation,
-            stage: if config.security_stage { Stage::Security } else { Stage::Operational },
+            stage: match config.security_stage || config.chap.is_some() {
+                true => Stage::Security,
+                false => Stage::Operational,
+            },
+            chap: config.chap.clone().map(Answerer::new),
             requests: 0,
             proposed: false,
             identified: false,
@@ -71,13 +78,32 @@ impl Login {
                 None => text::put(&mut out, "SessionType", "Discovery"),
             }
             if self.stage == Stage::Security {
-                text::put(&mut out, "AuthMethod", "None");
+                let methods = self.chap.as_ref().map_or("None", Answerer::methods);
+                text::put(&mut out, "AuthMethod", methods);
             }
         }
         if self.stage == Stage::Operational && !core::mem::replace(&mut self.proposed, true) {
             self.negotiation.propose(&mut out);
         }
         out
+    }
+
+    /// The next request may ask for the next stage.
+    fn may_transit(&self) -> bool {
+        let held =
+            self.stage == Stage::Security && self.chap.as_ref().is_some_and(|chap| !chap.may_transit());
+        !self.more && !held
+    }
+
+    /// Takes the security keys of a whole answer; `leaves` the security stage.
+    fn security_keys(&mut self, leaves: bool) -> Result<(), Failure> {
+        let Some(chap) = self.chap.as_mut().filter(|_| self.stage == Stage::Security) else { return Ok(()) };
+        let mut keys = Keys::default();
+        for (key, value) in text::pairs(&self.text).filter_map(Result::ok) {
+            keys.add(key, value)?;
+        }
+        chap.step(&keys, &mut self.out)?;
+        if leaves { chap.leave() } else { Ok(()) }
     }
 
     /// Takes the keys of a whole answer.
@@ -93,6 +119,8 @@ impl Login {
                 "TargetAlias" => self.target_alias = Some(value.to_owned()),
                 "TargetAddress" => self.target_address = Some(value.to_owned()),
                 "AuthMethod" if value == "None" => {}
+                // Taken by the security stage.
+                key if self.chap.is_some() && self.stage == Stage::Security && Keys::knows(key) => {}
                 "AuthMethod" => return Err("the target wants an authentication we do not offer"),
                 _ if self.negotiation.accept(key, value).is_ok() => {}
                 // Not an answer to an offer of ours: an offer of the target's.
@@ -122,7 +150,7 @@ impl<P: PayloadPool> Connection<P> {
         }
         let text = login.next_text(&self.config);
         let next = if login.stage == Stage::Security { Stage::Operational } else { Stage::FullFeature };
-        let transit = if login.more { 0 } else { flags::TRANSIT | next.0 };
+        let transit = if login.may_transit() { flags::TRANSIT | next.0 } else { 0 };
         let header = pdu::LoginRequest {
             opcode: pdu::LoginRequest::OPCODE.0 | IMMEDIATE,
             flags: transit | login.stage.0 << 2,
@@ -148,10 +176,17 @@ impl<P: PayloadPool> Connection<P> {
         }
         login.more = response.flags & flags::CONTINUE != 0;
         let status = LoginStatus(response.status.get());
+        let leaves = response.flags & flags::TRANSIT != 0;
+        let refused = status.class() != 0;
+        let proof = if login.more || refused { Ok(()) } else { login.security_keys(leaves) };
         let keys = if login.more { Ok(()) } else { login.keys() };
         if status.class() != 0 {
             let address = login.target_address.take();
             self.close_with(CloseReason::LoginRefused { status, address });
+            return;
+        }
+        if let Err(failure) = proof {
+            self.close_with(CloseReason::Authentication(failure));
             return;
         }
         if let Err(problem) = keys {

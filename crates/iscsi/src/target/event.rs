@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::chap;
 use crate::parameters::{Parameters, SessionType};
 use crate::pdu::{LogoutReason, RejectReason, ScsiStatus, TaskAttribute, TaskManagementFunction};
 use crate::{Cid, InitiatorTaskTag, Isid, Lun, PortalGroupTag, Tsih};
@@ -61,8 +62,13 @@ impl Cdb {
 /// What a target connection has to say.
 #[derive(Debug)]
 pub enum Event {
-    /// Someone wants in. Answer with `login_accept`, `login_reject` or `login_redirect`.
+    /// Someone wants in. Answer with `login_accept`, `login_authenticate`, `login_reject` or `login_redirect`.
     LoginRequested(LoginRequested),
+    /// A login has proven what `login_authenticate` demanded. Answer with `login_accept`, `login_reject` or
+    /// `login_redirect`.
+    LoginProven(LoginProven),
+    /// A login could not prove it, or did not follow the rules; it was refused. `Closed` follows.
+    AuthenticationFailed(chap::Failure),
     /// The full feature phase has begun.
     SessionEstablished(SessionEstablished),
     /// The initiator asks which targets there are. Answer with `send_targets`.
@@ -98,6 +104,15 @@ pub struct LoginRequested {
     pub tsih: Tsih,
     /// CID.
     pub cid: Cid,
+}
+
+/// A login that has proven what was demanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginProven {
+    /// The login as it was requested.
+    pub requested: LoginRequested,
+    /// What it has proven. Its challenge, if there is one, may not be one of this side's on another connection.
+    pub proof: chap::Proof,
 }
 
 /// What an accepted login is told.

@@ -1,18 +1,21 @@
 //! The login phase (RFC 7143 §6.3): stages, identity, the caller's decision, operational keys.
 //!
-//! AuthMethod is None: the security stage is passed through. An authentication method has its place
-//! in [`Login::security_key`] and between [`Step::Ask`] and the first answer.
+//! Between [`Step::Ask`] and the first answer the caller says what has to be proven; how is in `security`.
 
 use bytes::Bytes;
 
 use super::connection::{Connection, Phase};
-use super::event::{CloseReason, Event, LoginAccept, LoginRequested, Redirect, SessionEstablished};
+use super::event::{
+    CloseReason, Event, LoginAccept, LoginProven, LoginRequested, Redirect, SessionEstablished,
+};
 use super::output::Numbering;
+use super::security::{Refusal, Security};
+use crate::chap;
 use crate::frame::size;
 use crate::negotiate::Negotiation;
 use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Offer, SessionType};
 use crate::pdu::{self, Bhs, Header, LoginStatus, Stage, flags};
-use crate::{Cid, CmdSn, Isid, PayloadPool, Tsih, text};
+use crate::{Cid, CmdSn, Isid, PayloadPool, PortalGroupTag, Tsih, text};
 
 /// Most text of one login step, bytes, over all its PDUs.
 const TEXT_BYTES_MAX: usize = 16 << 10;
@@ -33,6 +36,8 @@ struct Constant {
 enum Step {
     /// The caller is asked whether to go on.
     Ask(LoginRequested),
+    /// It has proven what it had to. The caller is asked again, before anything is said.
+    Proven(LoginProven),
     Respond(pdu::LoginResponse, Bytes),
 }
 
@@ -46,6 +51,11 @@ pub(super) struct Login {
     text: Vec<u8>,
     /// Answers not sent yet.
     out: Vec<u8>,
+    /// Part of the answers was sent; empty requests ask for the rest.
+    partial: bool,
+    security: Security,
+    /// The waiting request's keys have been answered.
+    answered: bool,
     requested: Option<LoginRequested>,
     /// The request that waits for the caller's decision.
     waiting: Option<Bhs>,
@@ -89,6 +99,9 @@ impl Login {
             requests: 0,
             text: Vec::new(),
             out: Vec::new(),
+            partial: false,
+            security: Security::default(),
+            answered: false,
             requested: None,
             waiting: None,
             accepted: None,
@@ -97,13 +110,13 @@ impl Login {
     }
 
     /// Takes a login request with its text.
-    fn request(&mut self, bhs: &Bhs, text: &[u8]) -> Result<Step, LoginStatus> {
+    fn request(&mut self, bhs: &Bhs, text: &[u8]) -> Result<Step, Refusal> {
         let request = pdu::LoginRequest::of(bhs);
         let flags = LoginFlags::of(request);
         self.check(request, &flags)?;
         self.text.extend_from_slice(text);
         if self.text.len() > TEXT_BYTES_MAX {
-            return Err(LoginStatus::InitiatorError);
+            return Err(LoginStatus::InitiatorError.into());
         }
         if flags.more {
             return Ok(Step::Respond(respond_to(request), Bytes::new()));
@@ -173,17 +186,42 @@ impl Login {
         Ok(requested)
     }
 
+    /// The caller wants proof first. The portal group tag belongs into the first answer (RFC 7143 §13.9).
+    fn authenticate(
+        &mut self,
+        demand: chap::Demand,
+        portal_group_tag: PortalGroupTag,
+    ) -> Option<Result<Step, Refusal>> {
+        let bhs = self.waiting.filter(|_| self.security.has_no_demand())?;
+        self.waiting = None;
+        self.security.demand(demand);
+        self.tell_portal_group(portal_group_tag);
+        Some(self.answer(&bhs))
+    }
+
     /// The caller lets the login go on.
-    fn accept(&mut self, accept: LoginAccept) -> Option<Result<Step, LoginStatus>> {
+    fn accept(&mut self, accept: LoginAccept) -> Option<Result<Step, Refusal>> {
+        if !self.security.is_done() {
+            return None;
+        }
         let bhs = self.waiting.take()?;
-        if self.negotiation_is_normal() {
-            text::put(&mut self.out, "TargetPortalGroupTag", &accept.portal_group_tag.0.to_string());
-            if let Some(alias) = &accept.target_alias {
-                text::put(&mut self.out, "TargetAlias", alias);
-            }
+        if self.security.has_no_demand() {
+            self.tell_portal_group(accept.portal_group_tag);
+        }
+        if let Some(alias) = accept.target_alias.as_ref().filter(|_| self.negotiation_is_normal()) {
+            text::put(&mut self.out, "TargetAlias", alias);
         }
         self.accepted = Some(accept);
-        Some(self.answer(&bhs))
+        Some(match core::mem::take(&mut self.answered) {
+            true => Ok(self.respond(&bhs)),
+            false => self.answer(&bhs),
+        })
+    }
+
+    fn tell_portal_group(&mut self, tag: PortalGroupTag) {
+        if self.negotiation_is_normal() {
+            text::put(&mut self.out, "TargetPortalGroupTag", &tag.0.to_string());
+        }
     }
 
     fn negotiation_is_normal(&self) -> bool {
@@ -191,38 +229,65 @@ impl Login {
     }
 
     /// Answers the keys that have come and moves on to the next stage if asked to.
-    fn answer(&mut self, bhs: &Bhs) -> Result<Step, LoginStatus> {
-        let request = pdu::LoginRequest::of(bhs);
-        let flags = LoginFlags::of(request);
+    fn answer(&mut self, bhs: &Bhs) -> Result<Step, Refusal> {
+        let flags = LoginFlags::of(pdu::LoginRequest::of(bhs));
+        let text = core::mem::take(&mut self.text);
+        if self.partial && text.is_empty() {
+            return Ok(self.respond(bhs));
+        }
+        let mut security = chap::Keys::default();
+        for pair in text::pairs(&text) {
+            let (key, value) = pair.map_err(|_| LoginStatus::InitiatorError)?;
+            if flags.current == Stage::Security {
+                security.add(key, value)?;
+            } else if chap::Keys::knows(key) {
+                return Err(LoginStatus::InitiatorError.into());
+            }
+        }
+        let leaves = flags.transit || flags.current != Stage::Security;
+        let proof = self.security.step(&security, leaves, &mut self.out)?;
         if flags.current == Stage::Operational && !self.declared {
             self.declared = true;
             self.negotiation.declare(&mut self.out);
         }
-        let text = core::mem::take(&mut self.text);
         for pair in text::pairs(&text) {
             let (key, value) = pair.map_err(|_| LoginStatus::InitiatorError)?;
-            self.key(flags.current, key, value)?;
+            self.key(key, value)?;
         }
+        if let (Some(proof), Some(requested)) = (proof, &self.requested) {
+            self.waiting = Some(*bhs);
+            self.answered = true;
+            return Ok(Step::Proven(LoginProven { requested: requested.clone(), proof }));
+        }
+        Ok(self.respond(bhs))
+    }
+
+    /// Sends what there is to say, and moves on to the next stage if asked to and nothing keeps it.
+    fn respond(&mut self, bhs: &Bhs) -> Step {
+        let request = pdu::LoginRequest::of(bhs);
+        let flags = LoginFlags::of(request);
         let mut response = respond_to(request);
         let sent = self.out.len().min(size(DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH));
         let data: Vec<u8> = self.out.drain(..sent).collect();
-        if !self.out.is_empty() {
+        self.partial = !self.out.is_empty();
+        if self.partial {
             response.flags |= flags::CONTINUE;
-        } else if flags.transit {
+        } else if flags.transit && self.security.is_done() {
             response.flags |= flags::TRANSIT | flags.next.0;
             self.stage = Some(flags.next);
             if flags.next == Stage::FullFeature {
                 response.tsih = self.tsih().0.into();
             }
         }
-        Ok(Step::Respond(response, data.into()))
+        Step::Respond(response, data.into())
     }
 
-    fn key(&mut self, stage: Stage, key: &str, value: &str) -> Result<(), LoginStatus> {
+    fn key(&mut self, key: &str, value: &str) -> Result<(), LoginStatus> {
         match key {
             // Read when the login was identified.
             "InitiatorName" | "InitiatorAlias" | "TargetName" | "SessionType" => Ok(()),
-            "AuthMethod" => self.security_key(stage, value),
+            // Answered by the security stage.
+            key if chap::Keys::knows(key) => Ok(()),
             "SendTargets" | "TargetAlias" | "TargetAddress" | "TargetPortalGroupTag" => {
                 text::put(&mut self.out, key, "Reject");
                 Ok(())
@@ -232,18 +297,6 @@ impl Login {
                 answered.map_err(|_| LoginStatus::InitiatorError)
             }
         }
-    }
-
-    /// AuthMethod: None is all there is (RFC 7143 §12.1).
-    fn security_key(&mut self, stage: Stage, value: &str) -> Result<(), LoginStatus> {
-        if stage != Stage::Security {
-            return Err(LoginStatus::InitiatorError);
-        }
-        if !value.split(',').any(|method| method == "None") {
-            return Err(LoginStatus::AuthenticationFailure);
-        }
-        text::put(&mut self.out, "AuthMethod", "None");
-        Ok(())
     }
 
     fn tsih(&self) -> Tsih {
@@ -272,7 +325,16 @@ impl<P: PayloadPool> Connection<P> {
         self.login_step(step);
     }
 
-    /// Lets a login go on. Ignored when none is waiting.
+    /// Has a login that was requested prove something first: `LoginProven` follows, or `AuthenticationFailed` and the
+    /// end. Ignored when none is waiting.
+    pub fn login_authenticate(&mut self, demand: chap::Demand, portal_group_tag: PortalGroupTag) {
+        let Phase::Login(login) = &mut self.phase else { return };
+        if let Some(step) = login.authenticate(demand, portal_group_tag) {
+            self.login_step(step);
+        }
+    }
+
+    /// Lets a login go on. Ignored when none is waiting, or when it has not proven what it has to.
     pub fn login_accept(&mut self, accept: LoginAccept) {
         let Phase::Login(login) = &mut self.phase else { return };
         if let Some(step) = login.accept(accept) {
@@ -302,9 +364,10 @@ impl<P: PayloadPool> Connection<P> {
         self.refuse_login_with(status, text.into());
     }
 
-    fn login_step(&mut self, step: Result<Step, LoginStatus>) {
+    fn login_step(&mut self, step: Result<Step, Refusal>) {
         match step {
             Ok(Step::Ask(requested)) => self.events.push_back(Event::LoginRequested(requested)),
+            Ok(Step::Proven(proven)) => self.events.push_back(Event::LoginProven(proven)),
             Ok(Step::Respond(response, data)) => {
                 self.output.push(*response.bytes(), data, Numbering::Status);
                 let done = flags::TRANSIT | Stage::FullFeature.0;
@@ -312,7 +375,10 @@ impl<P: PayloadPool> Connection<P> {
                     self.enter_full_feature();
                 }
             }
-            Err(status) => self.refuse_login(status),
+            Err(Refusal { status, failure }) => {
+                self.refuse_login(status);
+                failure.into_iter().for_each(|why| self.events.push_front(Event::AuthenticationFailed(why)));
+            }
         }
     }
 
