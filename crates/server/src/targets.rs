@@ -209,7 +209,7 @@ impl Directory for Targets {
         let unit = self.unit(access.volume).ok_or(LoginRefusal::Unavailable)?;
         let lun = scsi::Lun::new(0).ok_or(LoginRefusal::Unavailable)?;
         let unit = target::UnitGrant { lun, unit, read_only: access.read_only };
-        Ok(Access { target_alias: alias, units: vec![unit] })
+        Ok(Access { target_alias: alias, units: vec![unit], ..Access::default() })
     }
 
     fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry> {

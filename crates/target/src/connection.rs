@@ -4,8 +4,10 @@
 //! that is to be sent goes out together. A connection that is over first lets its operations on the medium end;
 //! only then are the nexus and the session gone.
 
+mod proof;
 mod session_log;
 
+use crate::directory::Authentication;
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
 use crate::login::{self, Refusal};
@@ -17,7 +19,7 @@ use crate::session::{NoSession, Session};
 use block::BoxFuture;
 use iscsi::PortalGroupTag;
 use iscsi::parameters::SessionType;
-use iscsi::target::{Event, TaskId};
+use iscsi::target::{Event, LoginRequested, TaskId};
 use socket2::SockRef;
 use std::future::{Future, poll_fn};
 use std::net::{Shutdown, SocketAddr};
@@ -76,6 +78,8 @@ pub(crate) struct Connection {
     timer_at: Duration,
     close_at: Option<Duration>,
     wire: Wire,
+    /// The login that has to prove something, and what.
+    demanded: Option<(LoginRequested, Authentication)>,
     session: Option<Session>,
     predecessor: Option<BoxFuture<'static, ()>>,
     execution: Execution,
@@ -115,6 +119,7 @@ impl Connection {
             timer_at: Duration::ZERO,
             close_at: None,
             wire: Wire { socket, protocol, outbox: Outbox::default() },
+            demanded: None,
             session: None,
             predecessor: None,
             execution: Execution::new(budget, false),
@@ -300,7 +305,9 @@ impl Connection {
                 }
                 self.log_start();
             }
-            (Event::LoginRequested(request), _) => self.login(&request),
+            (Event::LoginRequested(request), _) => self.login_requested(&request),
+            (Event::LoginProven(proven), _) => self.login_proven(&proven),
+            (Event::AuthenticationFailed(why), _) => self.login_failed(why),
             (Event::Closed(reason), _) => {
                 self.stage = Stage::Closing;
                 self.why = reason.to_string();
@@ -309,8 +316,10 @@ impl Connection {
         }
     }
 
-    fn login(&mut self, request: &iscsi::target::LoginRequested) {
-        match login::decide(&self.shared, &self.place, &self.mailbox, request) {
+    /// Decides on a login that has proven what was demanded of it, if anything was.
+    fn login(&mut self, request: &LoginRequested) {
+        let proven = self.demanded.take().map(|(_, demanded)| demanded).unwrap_or_default();
+        match login::decide(&self.shared, &self.place, &self.mailbox, request, &proven) {
             Ok((mut session, accept)) => {
                 self.predecessor = session.take_predecessors();
                 let limits = &self.shared.config.limits;
@@ -321,17 +330,19 @@ impl Connection {
                 self.reauthorize();
                 self.wire.protocol.login_accept(accept);
             }
-            Err(refusal) => {
-                let (initiator, target) = (&request.initiator_name, &request.target_name);
-                if let Some(left_out) = self.shared.log_limit.admit() {
-                    let peer = self.place.peer;
-                    tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
-                }
-                match refusal {
-                    Refusal::Status(status) => self.wire.protocol.login_reject(status),
-                    Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
-                }
-            }
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn refuse(&mut self, request: &LoginRequested, refusal: Refusal) {
+        let (initiator, target) = (&request.initiator_name, &request.target_name);
+        if let Some(left_out) = self.shared.log_limit.admit() {
+            let peer = self.place.peer;
+            tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
+        }
+        match refusal {
+            Refusal::Status(status) => self.wire.protocol.login_reject(status),
+            Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::LogicalUnitHandle;
 use iscsi::Isid;
+use iscsi::chap::Account;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,9 +32,26 @@ pub struct UnitGrant {
     pub read_only: bool,
 }
 
+/// What has to be proven before anything is given. Equal if the same proof is good for both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// Nothing.
+    #[default]
+    None,
+    /// To know the secret of one of these accounts, by CHAP.
+    Chap {
+        /// The accounts.
+        accounts: Vec<Account>,
+        /// Who does not want to prove anything may come in without.
+        optional: bool,
+    },
+}
+
 /// What a session gets.
 #[derive(Clone, Default)]
 pub struct Access {
+    /// What it has to prove first.
+    pub authentication: Authentication,
     /// A name for people, told at login.
     pub target_alias: Option<String>,
     /// The units it may use, each number once.
@@ -74,6 +92,15 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// Why it may not log in, or not stay.
     fn authorize(&self, login: &LoginRequest) -> Result<Access, LoginRefusal>;
+
+    /// What an initiator has to prove before discovery shows it anything.
+    ///
+    /// # Errors
+    /// Why it may not look.
+    fn discovery(&self, initiator: &str, peer: SocketAddr) -> Result<Authentication, LoginRefusal> {
+        let _ = (initiator, peer);
+        Ok(Authentication::None)
+    }
 
     /// The targets that discovery shows to `initiator`, which connected from `peer` to `local`.
     fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry>;

@@ -9,6 +9,7 @@
 //! of one wake-up with one system call. When the connection ends, what it still has on the medium is finished
 //! before its nexus is gone, and before a successor's first command runs.
 
+mod authentication;
 mod config;
 mod connection;
 mod directory;
@@ -18,6 +19,7 @@ mod functions;
 mod listener;
 mod log_limit;
 mod login;
+mod login_limit;
 mod media;
 mod memory;
 mod operations;
@@ -29,8 +31,9 @@ mod server;
 mod session;
 mod unit;
 
+pub use authentication::AuthenticationCounts;
 pub use config::{Config, Limits, Portal};
-pub use directory::{Access, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
+pub use directory::{Access, Authentication, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
 pub use error::StartError;
 pub use log_limit::LogLimit;
 pub use registry::{SessionId, SessionInfo};

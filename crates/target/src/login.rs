@@ -1,7 +1,7 @@
 //! Deciding on logins and answering discovery.
 
 use crate::connection::Place;
-use crate::directory::{Access, LoginRefusal, LoginRequest};
+use crate::directory::{Access, Authentication, LoginRefusal, LoginRequest};
 use crate::registry::{Admission, Mailbox, Message, Port};
 use crate::server::Shared;
 use crate::session::Session;
@@ -44,14 +44,19 @@ pub(crate) fn decide(
     place: &Place,
     mailbox: &Mailbox,
     request: &LoginRequested,
+    proven: &Authentication,
 ) -> Result<(Session, LoginAccept), Refusal> {
     if request.tsih != Tsih::NEW {
-        return Err(join_existing(shared, place, request));
+        return Err(join_existing(shared, place, request, proven));
     }
     let (port, access) = match request.session_type {
-        SessionType::Discovery => (None, Access::default()),
+        SessionType::Discovery => {
+            enough(&discovery(shared, place, request)?, proven)?;
+            (None, Access::default())
+        }
         SessionType::Normal => {
             let (port, access) = authorize(shared, place, request)?;
+            enough(&access.authentication, proven)?;
             (Some(port), access)
         }
     };
@@ -82,15 +87,44 @@ pub(crate) fn decide(
     Ok((session, accept))
 }
 
+/// What a login has to prove before it is decided on. Nothing has been done for it by then.
+pub(crate) fn demanded(
+    shared: &Shared,
+    place: &Place,
+    request: &LoginRequested,
+) -> Result<Authentication, Refusal> {
+    match request.session_type {
+        SessionType::Discovery => discovery(shared, place, request),
+        SessionType::Normal => authorize(shared, place, request).map(|(_, access)| access.authentication),
+    }
+}
+
+fn discovery(shared: &Shared, place: &Place, request: &LoginRequested) -> Result<Authentication, Refusal> {
+    let initiator = request.initiator_name.to_ascii_lowercase();
+    shared.directory.discovery(&initiator, place.peer).map_err(Refusal::from)
+}
+
+/// A demand that has changed since it was met has to be met anew.
+fn enough(demanded: &Authentication, proven: &Authentication) -> Result<(), Refusal> {
+    if demanded == proven { Ok(()) } else { Err(LoginStatus::AuthenticationFailure.into()) }
+}
+
 /// A login into a session that exists. One connection a session is all there is: whoever lost that one starts
 /// anew, and the old session is ended for good (RFC 7143 §6.3.1). A second connection is refused, and nothing
 /// happens to the first.
-fn join_existing(shared: &Shared, place: &Place, request: &LoginRequested) -> Refusal {
+fn join_existing(
+    shared: &Shared,
+    place: &Place,
+    request: &LoginRequested,
+    proven: &Authentication,
+) -> Refusal {
     if request.session_type == SessionType::Discovery {
         return LoginStatus::SessionDoesNotExist.into();
     }
-    let port = match authorize(shared, place, request) {
-        Ok((port, _)) => port,
+    let authorized = authorize(shared, place, request)
+        .and_then(|(port, access)| enough(&access.authentication, proven).map(|()| port));
+    let port = match authorized {
+        Ok(port) => port,
         Err(refusal) => return refusal,
     };
     let status = match shared.registry.find(&port, request.tsih) {

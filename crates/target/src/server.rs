@@ -1,5 +1,6 @@
 //! The server: portals, reactors, and the view of them from outside.
 
+use crate::authentication::{AuthenticationCounts, Guard};
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::error::StartError;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) buffers: BufferPool,
     /// For what anyone can cause who reaches a portal.
     pub(crate) log_limit: LogLimit,
+    pub(crate) guard: Guard,
     addresses: Vec<SocketAddr>,
     origin: Instant,
 }
@@ -66,6 +68,8 @@ pub struct Status {
     pub refused: usize,
     /// Connections closed by a defect (a panic), since the start.
     pub panics: usize,
+    /// Logins that failed to prove what they had to.
+    pub authentication: AuthenticationCounts,
     /// Bytes held by commands under way.
     pub bytes_in_flight: usize,
 }
@@ -96,6 +100,7 @@ impl Server {
             gauge: Arc::new(Gauge::new(config.limits.bytes_max)),
             buffers: BufferPool::default(),
             log_limit: LogLimit::default(),
+            guard: Guard::default(),
             addresses: listeners.iter().map(|(_, address)| *address).collect(),
             origin: Instant::now(),
             directory,
@@ -136,6 +141,7 @@ impl Server {
             half_open,
             refused: registry.refused.load(Ordering::Relaxed),
             panics: registry.panics.load(Ordering::Relaxed),
+            authentication: self.shared.guard.counts(),
             bytes_in_flight: self.shared.gauge.used(),
         }
     }

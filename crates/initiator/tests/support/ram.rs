@@ -95,7 +95,7 @@ impl RamTarget {
     /// `None` hangs up.
     fn handle(&self, connection: &mut Connection<HeapPool>, event: Event) -> Option<()> {
         match event {
-            Event::LoginRequested(_) => match self.redirect() {
+            Event::LoginRequested(_) | Event::LoginProven(_) => match self.redirect() {
                 Some(redirect) => connection.login_redirect(&redirect),
                 None => connection.login_accept(LoginAccept {
                     tsih: Tsih(1),
@@ -115,7 +115,7 @@ impl RamTarget {
                 connection.task_management_response(function.id, TaskManagementResponse::Complete);
             }
             Event::LogoutRequested(_) => connection.logout_accept(),
-            Event::SessionEstablished(_) | Event::Closed(_) => {}
+            Event::AuthenticationFailed(_) | Event::SessionEstablished(_) | Event::Closed(_) => {}
         }
         Some(())
     }

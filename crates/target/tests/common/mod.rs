@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use target::{
-    Access, Config, Directory, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, TargetEntry, UnitGrant,
+    Access, Authentication, Config, Directory, LogicalUnitHandle, LoginRefusal, LoginRequest, Server,
+    TargetEntry, UnitGrant,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -170,6 +171,20 @@ pub struct TestDirectory {
     /// Everybody is refused from right after the next login was let in.
     pub revokes_after_next: AtomicBool,
     closed: AtomicBool,
+    /// What logins have to prove, in turn; the last stays.
+    pub authentication: Mutex<Vec<Authentication>>,
+    pub discovery: Mutex<Authentication>,
+}
+
+impl TestDirectory {
+    fn demanded(&self) -> Authentication {
+        let mut demands = self.authentication.lock();
+        let demanded = demands.first().cloned().unwrap_or_default();
+        if demands.len() > 1 {
+            demands.remove(0);
+        }
+        demanded
+    }
 }
 
 impl Directory for TestDirectory {
@@ -183,9 +198,14 @@ impl Directory for TestDirectory {
         }
         self.closed.store(self.revokes_after_next.load(Ordering::SeqCst), Ordering::SeqCst);
         match self.units.lock().get(&login.target) {
-            Some(units) => Ok(Access { target_alias: None, units: units.clone() }),
+            Some(units) => {
+                Ok(Access { authentication: self.demanded(), target_alias: None, units: units.clone() })
+            }
             None => Err(LoginRefusal::NotFound),
         }
+    }
+    fn discovery(&self, _: &str, _: SocketAddr) -> Result<Authentication, LoginRefusal> {
+        Ok(self.discovery.lock().clone())
     }
     fn targets_for(&self, initiator: &str, _: SocketAddr, _: SocketAddr) -> Vec<TargetEntry> {
         if self.refused.lock().iter().any(|refused| refused == initiator) {
