@@ -305,16 +305,17 @@ fn chap_n_invalid() {
 
 #[test]
 fn chap_r_invalid() {
-    let cases: [(&dyn Fn(&[u8]) -> String, Failure); 9] = [
-        (&|right| hex(&right.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()), Failure::WrongResponse),
-        (&|right| base64(&right.iter().rev().copied().collect::<Vec<_>>()), Failure::WrongResponse),
-        (&|right| hex(&right[1..]), Failure::BadValue),
-        (&|right| hex(&[right, &[0]].concat()), Failure::BadValue),
-        (&|right| hex(right)[2..].to_owned(), Failure::BadValue),
-        (&|right| hex(right).replace('0', "g"), Failure::BadValue),
-        (&|right| base64(right).replace('=', ""), Failure::BadValue),
-        (&|_| String::new(), Failure::BadValue),
-        (&|_| "17".to_owned(), Failure::BadValue),
+    type Spoil = fn(&[u8]) -> String;
+    let cases: [(Spoil, Failure); 9] = [
+        (|right| hex(&right.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()), Failure::WrongResponse),
+        (|right| base64(&right.iter().rev().copied().collect::<Vec<_>>()), Failure::WrongResponse),
+        (|right| hex(&right[1..]), Failure::BadValue),
+        (|right| hex(&[right, &[0]].concat()), Failure::BadValue),
+        (|right| hex(right)[2..].to_owned(), Failure::BadValue),
+        (|right| hex(right).replace('0', "g"), Failure::BadValue),
+        (|right| base64(right).replace('=', ""), Failure::BadValue),
+        (|_| String::new(), Failure::BadValue),
+        (|_| "17".to_owned(), Failure::BadValue),
     ];
     for (spoil, why) in cases {
         let mut login = Login::challenged("5", 5);

@@ -10,7 +10,7 @@ mod session_log;
 use crate::directory::Authentication;
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
-use crate::login::{self, Refusal};
+use crate::login;
 use crate::memory::{Budget, CountedPool, Pressure};
 use crate::outbox::Outbox;
 use crate::registry::{Mailbox, Message, Presence};
@@ -331,18 +331,6 @@ impl Connection {
                 self.wire.protocol.login_accept(accept);
             }
             Err(refusal) => self.refuse(request, refusal),
-        }
-    }
-
-    fn refuse(&mut self, request: &LoginRequested, refusal: Refusal) {
-        let (initiator, target) = (&request.initiator_name, &request.target_name);
-        if let Some(left_out) = self.shared.log_limit.admit() {
-            let peer = self.place.peer;
-            tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
-        }
-        match refusal {
-            Refusal::Status(status) => self.wire.protocol.login_reject(status),
-            Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Connection;
 use crate::directory::Authentication;
-use crate::login;
+use crate::login::{self, Refusal};
 use iscsi::chap::{Demand, Failure};
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{LoginProven, LoginRequested};
@@ -22,7 +22,7 @@ impl Connection {
         &mut self,
         request: &LoginRequested,
         demanded: Authentication,
-    ) -> Result<Option<Demand>, login::Refusal> {
+    ) -> Result<Option<Demand>, Refusal> {
         let Authentication::Chap { accounts, optional } = &demanded else { return Ok(None) };
         let guard = &self.shared.guard;
         guard.admit(self.place.peer.ip(), &request.initiator_name, self.shared.now())?;
@@ -61,6 +61,19 @@ impl Connection {
         self.shared.guard.failed(peer.ip(), initiator, why, self.shared.now());
         if let Some(left_out) = self.shared.log_limit.admit() {
             tracing::warn!(%peer, initiator, target, %why, left_out, "login refused: authentication failed");
+        }
+    }
+
+    /// Turns a login down.
+    pub(super) fn refuse(&mut self, request: &LoginRequested, refusal: Refusal) {
+        let (initiator, target) = (&request.initiator_name, &request.target_name);
+        if let Some(left_out) = self.shared.log_limit.admit() {
+            let peer = self.place.peer;
+            tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
+        }
+        match refusal {
+            Refusal::Status(status) => self.wire.protocol.login_reject(status),
+            Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
         }
     }
 }
