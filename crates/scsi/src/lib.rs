@@ -14,20 +14,27 @@
 mod cdb;
 pub mod command;
 mod completion;
+mod copy;
 mod lun;
 mod media;
+mod rod;
 mod sense;
 mod unit;
 
 pub use cdb::Cdb;
 pub use command::data_out_len;
 pub use completion::{Completion, Status};
+pub use copy::{
+    CopyCommand, CopyEnd, CopyFault, CopyGrant, CopyLength, CopyProgress, CopyRange, CopyReport, CopySegment,
+    CopySide, CopyWork, DeviceAnswer, Geometry, TokenCreator, UnitReference,
+};
 pub use lun::Lun;
 pub use media::{
     BlockExtent, ByteRange, Comparison, Durability, MediaCommand, MediaFailure, MediaFailureKind,
     MediaOutcome,
 };
-pub use sense::{AdditionalSense, FieldPointer, Sense, SenseFormat, SenseKey};
+pub use rod::{FoundToken, NewToken, ROD_TOKEN_LEN, RodToken, RodTokens, TokenFault, TokenId, TokenLimits};
+pub use sense::{AdditionalSense, FieldPointer, ListPlace, SegmentPointer, Sense, SenseFormat, SenseKey};
 pub use unit::absent;
 pub use unit::{
     AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use crate::copy::{CopyCommand, CopyReport};
+
 /// When a write may be acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
@@ -130,6 +132,8 @@ pub enum MediaCommand {
         /// Extents at most, not 0.
         max_extents: usize,
     },
+    /// Copy, perhaps from or to other volumes; answered by [`MediaOutcome::Copied`].
+    Copy(CopyCommand),
     /// The host will read this soon. The volume may do nothing.
     Prefetch {
         /// First byte.
@@ -162,6 +166,8 @@ pub enum MediaOutcome {
         /// The first byte that differs.
         offset: u64,
     },
+    /// A [`MediaCommand::Copy`] has ended, at its end or before.
+    Copied(CopyReport),
     /// It failed.
     Failed(MediaFailure),
 }

@@ -19,6 +19,8 @@ pub enum SenseKey {
     UnitAttention = 0x6,
     /// The blocks are protected from this command.
     DataProtect = 0x7,
+    /// A copy ended early, because of its source, its destination or a segment of its list.
+    CopyAborted = 0xa,
     /// The command was given up; the host may retry it.
     AbortedCommand = 0xb,
     /// Data did not match the medium.
@@ -36,6 +38,7 @@ impl SenseKey {
             Self::IllegalRequest => 0x5,
             Self::UnitAttention => 0x6,
             Self::DataProtect => 0x7,
+            Self::CopyAborted => 0xa,
             Self::AbortedCommand => 0xb,
             Self::Miscompare => 0xe,
         }
@@ -62,6 +65,8 @@ macro_rules! additional_sense {
 additional_sense! {
     /// NO ADDITIONAL SENSE INFORMATION.
     NONE = 0x00/0x00;
+    /// OPERATION IN PROGRESS.
+    OPERATION_IN_PROGRESS = 0x00/0x16;
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     NOT_READY = 0x04/0x00;
     /// LOGICAL UNIT IS IN PROCESS OF BECOMING READY.
@@ -80,6 +85,14 @@ additional_sense! {
     SPACE_ALLOCATION_IN_PROGRESS = 0x04/0x14;
     /// WRITE ERROR.
     WRITE_ERROR = 0x0c/0x00;
+    /// THIRD PARTY DEVICE FAILURE.
+    THIRD_PARTY_DEVICE_FAILURE = 0x0d/0x01;
+    /// COPY TARGET DEVICE NOT REACHABLE.
+    COPY_TARGET_NOT_REACHABLE = 0x0d/0x02;
+    /// INCORRECT COPY TARGET DEVICE TYPE.
+    INCORRECT_COPY_TARGET_TYPE = 0x0d/0x03;
+    /// COPY TARGET DEVICE DATA UNDERRUN.
+    COPY_TARGET_DATA_UNDERRUN = 0x0d/0x04;
     /// INVALID FIELD IN COMMAND INFORMATION UNIT.
     INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT = 0x0e/0x03;
     /// UNRECOVERED READ ERROR.
@@ -92,6 +105,22 @@ additional_sense! {
     INVALID_OPERATION_CODE = 0x20/0x00;
     /// LOGICAL BLOCK ADDRESS OUT OF RANGE.
     LBA_OUT_OF_RANGE = 0x21/0x00;
+    /// INVALID TOKEN OPERATION, UNSUPPORTED TOKEN TYPE.
+    TOKEN_TYPE_UNSUPPORTED = 0x23/0x01;
+    /// INVALID TOKEN OPERATION, TOKEN UNKNOWN.
+    TOKEN_UNKNOWN = 0x23/0x04;
+    /// INVALID TOKEN OPERATION, TOKEN CORRUPT.
+    TOKEN_CORRUPT = 0x23/0x05;
+    /// INVALID TOKEN OPERATION, TOKEN REVOKED.
+    TOKEN_REVOKED = 0x23/0x06;
+    /// INVALID TOKEN OPERATION, TOKEN EXPIRED.
+    TOKEN_EXPIRED = 0x23/0x07;
+    /// INVALID TOKEN OPERATION, TOKEN CANCELLED.
+    TOKEN_CANCELLED = 0x23/0x08;
+    /// INVALID TOKEN OPERATION, TOKEN DELETED.
+    TOKEN_DELETED = 0x23/0x09;
+    /// INVALID TOKEN OPERATION, INVALID TOKEN LENGTH.
+    TOKEN_LENGTH_INVALID = 0x23/0x0a;
     /// INVALID FIELD IN CDB.
     INVALID_FIELD_IN_CDB = 0x24/0x00;
     /// LOGICAL UNIT NOT SUPPORTED.
@@ -100,6 +129,20 @@ additional_sense! {
     INVALID_FIELD_IN_PARAMETER_LIST = 0x26/0x00;
     /// INVALID RELEASE OF PERSISTENT RESERVATION.
     INVALID_RELEASE_OF_PERSISTENT_RESERVATION = 0x26/0x04;
+    /// TOO MANY TARGET DESCRIPTORS.
+    TOO_MANY_TARGET_DESCRIPTORS = 0x26/0x06;
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    UNSUPPORTED_TARGET_DESCRIPTOR = 0x26/0x07;
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    TOO_MANY_SEGMENT_DESCRIPTORS = 0x26/0x08;
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    UNSUPPORTED_SEGMENT_DESCRIPTOR = 0x26/0x09;
+    /// UNEXPECTED INEXACT SEGMENT.
+    UNEXPECTED_INEXACT_SEGMENT = 0x26/0x0a;
+    /// INLINE DATA LENGTH EXCEEDED.
+    INLINE_DATA_LENGTH_EXCEEDED = 0x26/0x0b;
+    /// COPY SEGMENT GRANULARITY VIOLATION.
+    COPY_SEGMENT_GRANULARITY_VIOLATION = 0x26/0x0d;
     /// WRITE PROTECTED.
     WRITE_PROTECTED = 0x27/0x00;
     /// LOGICAL UNIT SOFTWARE WRITE PROTECTED.
@@ -138,6 +181,8 @@ additional_sense! {
     INTERNAL_TARGET_FAILURE = 0x44/0x00;
     /// INSUFFICIENT REGISTRATION RESOURCES.
     INSUFFICIENT_REGISTRATION_RESOURCES = 0x55/0x04;
+    /// INSUFFICIENT RESOURCES TO CREATE ROD TOKEN.
+    NO_ROOM_FOR_ROD_TOKEN = 0x55/0x0d;
     /// SET TARGET PORT GROUPS COMMAND FAILED.
     SET_PORT_GROUPS_FAILED = 0x67/0x0a;
 }
@@ -166,6 +211,44 @@ impl FieldPointer {
     }
 }
 
+/// Where in the list of an EXTENDED COPY a copy ended (SPC-4 5.17.7.4 and 4.5.2.4.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentPointer {
+    /// Number of the segment descriptor, from 0.
+    pub segment: u16,
+    /// What was wrong, if the list says where it is.
+    pub place: Option<ListPlace>,
+}
+
+/// A byte of an EXTENDED COPY parameter list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ListPlace {
+    /// Counted from the start of the parameter list: the descriptor of a copy source or destination.
+    List(u16),
+    /// Counted from the start of the segment descriptor.
+    Segment(u16),
+}
+
+impl SegmentPointer {
+    const VALID: u8 = 0x80;
+    const SEGMENT_DESCRIPTOR: u8 = 0x20;
+
+    /// The COMMAND-SPECIFIC INFORMATION: the segment's number in the third and fourth byte.
+    fn command_specific(self) -> [u8; 4] {
+        let [high, low] = self.segment.to_be_bytes();
+        [0, 0, high, low]
+    }
+
+    fn key_specific(self) -> Option<[u8; 3]> {
+        let (flag, byte) = match self.place? {
+            ListPlace::List(byte) => (0, byte),
+            ListPlace::Segment(byte) => (Self::SEGMENT_DESCRIPTOR, byte),
+        };
+        let [high, low] = byte.to_be_bytes();
+        Some([Self::VALID | flag, high, low])
+    }
+}
+
 /// How sense data is laid out (the D_SENSE bit of the control mode page, or DESC of REQUEST SENSE).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SenseFormat {
@@ -187,6 +270,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The wrong field of an ILLEGAL REQUEST.
     pub field: Option<FieldPointer>,
+    /// The segment at which a copy ended.
+    pub segment: Option<SegmentPointer>,
 }
 
 impl Sense {
@@ -195,7 +280,7 @@ impl Sense {
 
     /// A report without information or field pointer.
     pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
-        Self { key, additional, information: None, field: None }
+        Self { key, additional, information: None, field: None, segment: None }
     }
 
     /// An ILLEGAL REQUEST.
@@ -220,13 +305,25 @@ impl Sense {
 
     const fn invalid_field(additional: AdditionalSense, in_cdb: bool, byte: u16, bit: Option<u8>) -> Self {
         let field = Some(FieldPointer { in_cdb, byte, bit });
-        Self { key: SenseKey::IllegalRequest, additional, information: None, field }
+        Self { key: SenseKey::IllegalRequest, additional, information: None, field, segment: None }
     }
 
     /// The same with an INFORMATION field.
     pub const fn with_information(mut self, information: u64) -> Self {
         self.information = Some(information);
         self
+    }
+
+    /// The same, naming the segment at which a copy ended.
+    pub const fn with_segment(mut self, segment: SegmentPointer) -> Self {
+        self.segment = Some(segment);
+        self
+    }
+
+    /// The SENSE KEY SPECIFIC field, all zeroes if there is nothing to say in it.
+    fn key_specific(&self) -> [u8; 3] {
+        let segment = self.segment.and_then(SegmentPointer::key_specific);
+        segment.or(self.field.map(FieldPointer::encode)).unwrap_or_default()
     }
 
     /// The bytes, for autosense or REQUEST SENSE.
@@ -243,7 +340,8 @@ impl Sense {
         let information = self.information.and_then(|value| u32::try_from(value).ok());
         let code = if information.is_some() { 0xf0 } else { 0x70 };
         let [i0, i1, i2, i3] = information.unwrap_or(0).to_be_bytes();
-        let [f0, f1, f2] = self.field.map_or([0; 3], FieldPointer::encode);
+        let [f0, f1, f2] = self.key_specific();
+        let [c0, c1, c2, c3] = self.segment.map_or([0; 4], SegmentPointer::command_specific);
         let AdditionalSense { code: asc, qualifier: ascq } = self.additional;
         let key = self.key.code();
         Bytes::copy_from_slice(&[
@@ -255,10 +353,10 @@ impl Sense {
             i2,
             i3,
             ADDITIONAL_LENGTH,
-            0,
-            0,
-            0,
-            0,
+            c0,
+            c1,
+            c2,
+            c3,
             asc,
             ascq,
             0,
@@ -268,15 +366,21 @@ impl Sense {
         ])
     }
 
-    /// SPC-4 4.5.2: an information descriptor (00h) and a sense key specific descriptor (02h) as needed.
+    /// SPC-4 4.5.2: descriptors for information (00h), command specific information (01h) and sense key specific
+    /// information (02h) as needed.
     fn encode_descriptor(&self) -> Bytes {
         let mut descriptors = Vec::with_capacity(32);
         if let Some(information) = self.information {
             descriptors.extend_from_slice(&[0x00, 0x0a, 0x80, 0]);
             descriptors.extend_from_slice(&information.to_be_bytes());
         }
-        if let Some(field) = self.field {
-            let [f0, f1, f2] = field.encode();
+        if let Some(segment) = self.segment {
+            descriptors.extend_from_slice(&[0x01, 0x0a, 0, 0]);
+            descriptors.extend_from_slice(&segment.command_specific());
+            descriptors.extend_from_slice(&[0; 4]);
+        }
+        let [f0, f1, f2] = self.key_specific();
+        if f0 != 0 {
             descriptors.extend_from_slice(&[0x02, 0x06, 0, 0, f0, f1, f2, 0]);
         }
         let length = u8::try_from(descriptors.len()).unwrap_or(0);
@@ -323,6 +427,24 @@ mod tests {
             .encode(SenseFormat::Descriptor);
         assert_eq!(&sense[..8], &[0x72, 0x0e, 0x1d, 0, 0, 0, 0, 12]);
         assert_eq!(&sense[8..], &[0, 0x0a, 0x80, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    /// SPC-4 5.17.7.4: the segment in the third and fourth byte, the place with or without SD.
+    #[test]
+    fn a_segment_is_named_in_both_formats() {
+        let aborted = Sense::new(SenseKey::CopyAborted, AdditionalSense::COPY_TARGET_NOT_REACHABLE);
+        let place = Some(ListPlace::List(0x0110));
+        let sense = aborted.with_segment(SegmentPointer { segment: 0x0203, place });
+        let fixed = sense.encode(SenseFormat::Fixed);
+        assert_eq!((fixed[2], &fixed[8..12], &fixed[15..]), (0x0a, &[0, 0, 2, 3][..], &[0x80, 1, 0x10][..]));
+        let descriptors = sense.encode(SenseFormat::Descriptor);
+        assert_eq!(&descriptors[8..20], &[1, 0x0a, 0, 0, 0, 0, 2, 3, 0, 0, 0, 0]);
+        assert_eq!(&descriptors[20..], &[2, 6, 0, 0, 0x80, 1, 0x10, 0]);
+        let place = Some(ListPlace::Segment(20));
+        let fixed = aborted.with_segment(SegmentPointer { segment: 0, place }).encode(SenseFormat::Fixed);
+        assert_eq!(&fixed[15..], &[0xa0, 0, 20]);
+        let nowhere = aborted.with_segment(SegmentPointer { segment: 1, place: None });
+        assert_eq!(&nowhere.encode(SenseFormat::Fixed)[15..], &[0; 3]);
     }
 
     #[test]

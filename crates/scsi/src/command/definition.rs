@@ -24,6 +24,8 @@ pub struct Command {
     pub ignored: [u8; Cdb::LEN],
     /// LOGICAL BLOCK ADDRESS.
     pub lba: Field,
+    /// LIST IDENTIFIER.
+    pub list: Field,
     /// TRANSFER LENGTH, ALLOCATION LENGTH and their kin.
     pub length: Field,
     /// What a length of 0 stands for: 256 in the six-byte reads and writes (SBC-3 5.10), else 0.
@@ -64,6 +66,7 @@ impl Command {
             thin_bits: [0; Cdb::LEN],
             ignored: [0; Cdb::LEN],
             lba: Field::NONE,
+            list: Field::NONE,
             length: Field::NONE,
             length_if_zero: 0,
             transfer: Transfer::None,
@@ -102,6 +105,12 @@ impl Command {
     pub(crate) const fn lba(mut self, byte: u8, len: u8) -> Self {
         self.lba = Self::field(byte, len);
         self.with_usage_of(self.lba)
+    }
+
+    /// LIST IDENTIFIER of the third-party copy commands, which have no LOGICAL BLOCK ADDRESS.
+    pub(crate) const fn list_identifier(mut self, byte: u8, len: u8) -> Self {
+        self.list = Self::field(byte, len);
+        self.with_usage_of(self.list)
     }
 
     pub(crate) const fn length(mut self, byte: u8, len: u8) -> Self {
@@ -186,6 +195,12 @@ impl Command {
         self
     }
 
+    /// Exists only where copies are offloaded to the unit.
+    pub(crate) const fn offload_only(mut self) -> Self {
+        self.feature = Feature::Offload;
+        self
+    }
+
     pub(crate) const fn thin_only(mut self) -> Self {
         self.feature = Feature::Thin;
         self
@@ -196,6 +211,12 @@ impl Command {
     /// LOGICAL BLOCK ADDRESS of `cdb`.
     pub fn lba_of(&self, cdb: &Cdb) -> u64 {
         self.lba.read(cdb)
+    }
+
+    /// LIST IDENTIFIER of `cdb`.
+    pub fn list_of(&self, cdb: &Cdb) -> u32 {
+        // No list identifier is longer than four bytes.
+        u32::try_from(self.list.read(cdb)).unwrap_or(u32::MAX)
     }
 
     /// The length field of `cdb`, in the unit the command counts in.
@@ -241,9 +262,13 @@ impl Command {
         usage
     }
 
-    /// Whether a unit that is `thin` or not has this command.
-    pub fn exists(&self, thin: bool) -> bool {
-        thin || self.feature == Feature::Any
+    /// Whether a unit that is `thin` or not, and is offered for copy offload or not, has this command.
+    pub fn exists(&self, thin: bool, offload: bool) -> bool {
+        match self.feature {
+            Feature::Any => true,
+            Feature::Thin => thin,
+            Feature::Offload => offload,
+        }
     }
 
     /// The most significant bit of `cdb` that must not be set, as byte and bit number.

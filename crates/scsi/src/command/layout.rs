@@ -36,6 +36,16 @@ pub enum Operation {
     PersistentReserveOut,
     ReportSupportedOperationCodes,
     ReportSupportedTaskManagementFunctions,
+    ExtendedCopyLid1,
+    ExtendedCopyLid4,
+    PopulateToken,
+    WriteUsingToken,
+    CopyOperationAbort,
+    ReceiveCopyStatusLid1,
+    ReceiveCopyOperatingParameters,
+    ReceiveCopyFailureDetailsLid1,
+    ReceiveCopyStatusLid4,
+    ReceiveRodTokenInformation,
 }
 
 /// A big-endian number in the CDB.
@@ -153,6 +163,8 @@ pub enum Feature {
     Any,
     /// Thin provisioned.
     Thin,
+    /// Offered for copy offload.
+    Offload,
 }
 
 /// Command timeouts in seconds (SPC-4 6.35.4).

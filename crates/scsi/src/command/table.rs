@@ -84,6 +84,26 @@ pub static COMMANDS: &[Command] = &[
     reserve_out("PERSISTENT RESERVE OUT: PREEMPT AND ABORT", 0x05).bits(2, SCOPE_TYPE),
     reserve_out("PERSISTENT RESERVE OUT: REGISTER AND IGNORE EXISTING KEY", 0x06).ignores(2, SCOPE_TYPE),
     reserve_out("PERSISTENT RESERVE OUT: REGISTER AND MOVE", 0x07).ignores(2, SCOPE_TYPE),
+    copy(0x00, "EXTENDED COPY(LID1)", Operation::ExtendedCopyLid1).conflicts(Conflict::Any),
+    copy(0x01, "EXTENDED COPY(LID4)", Operation::ExtendedCopyLid4).conflicts(Conflict::Any),
+    copy(0x10, "POPULATE TOKEN", Operation::PopulateToken).list_identifier(6, 4).ignores(14, GROUP).reading(),
+    copy(0x11, "WRITE USING TOKEN", Operation::WriteUsingToken)
+        .list_identifier(6, 4)
+        .ignores(14, GROUP)
+        .writing(),
+    Command::new(0x83, 16, "COPY OPERATION ABORT", Operation::CopyOperationAbort)
+        .service_action(0x1c)
+        .list_identifier(2, 4)
+        .conflicts(Conflict::Any)
+        .offload_only()
+        .always(),
+    receive_copy(0x00, "RECEIVE COPY STATUS(LID1)", Operation::ReceiveCopyStatusLid1).list_identifier(2, 1),
+    receive_copy(0x03, "RECEIVE COPY OPERATING PARAMETERS", Operation::ReceiveCopyOperatingParameters),
+    receive_copy(0x04, "RECEIVE COPY FAILURE DETAILS(LID1)", Operation::ReceiveCopyFailureDetailsLid1)
+        .list_identifier(2, 1),
+    receive_copy(0x05, "RECEIVE COPY STATUS(LID4)", Operation::ReceiveCopyStatusLid4).list_identifier(2, 4),
+    receive_copy(0x07, "RECEIVE ROD TOKEN INFORMATION", Operation::ReceiveRodTokenInformation)
+        .list_identifier(2, 4),
     read(0x88, 16, "READ(16)").bits(1, DPO_FUA).lba(2, 8).length(10, 4).ignores(14, GROUP),
     Command::new(0x89, 16, "COMPARE AND WRITE", Operation::CompareAndWrite)
         .bits(1, DPO_FUA)
@@ -195,6 +215,17 @@ const fn synchronize(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
 const fn write_same(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
     let command = Command::new(opcode, cdb_len, name, Operation::WriteSame);
     command.thin_bits(1, 0x08).writing().seconds(10, 60)
+}
+
+/// SPC-4 table 67: a copy conflicts as its own access to the unit does.
+const fn copy(action: u8, name: &'static str, operation: Operation) -> Command {
+    let command = Command::new(0x83, 16, name, operation).service_action(action);
+    command.length(10, 4).out(OutLength::Bytes).seconds(60, 600).offload_only()
+}
+
+const fn receive_copy(action: u8, name: &'static str, operation: Operation) -> Command {
+    let command = Command::new(0x84, 16, name, operation).service_action(action);
+    command.length(10, 4).transfer(Transfer::InBytes).conflicts(Conflict::Any).offload_only().always()
 }
 
 const fn mode_select(opcode: u8, cdb_len: u8, name: &'static str, operation: Operation) -> Command {

@@ -134,6 +134,8 @@ pub struct LogicalUnitConfig {
     pub thin: bool,
     /// Takes no writes from anyone.
     pub read_only: bool,
+    /// Offered for copy offload: EXTENDED COPY and ROD tokens (3PC).
+    pub offload: bool,
     /// Bounds on single commands.
     pub limits: Limits,
     /// OPTIMAL UNMAP GRANULARITY in bytes; 0: not reported. Below 32 KiB Windows stops trimming.
@@ -153,6 +155,7 @@ impl LogicalUnitConfig {
             write_cache: false,
             thin: true,
             read_only: false,
+            offload: true,
             limits: Limits::default(),
             unmap_granularity_bytes: 32 << 10,
             task_management: TaskManagement::default(),

@@ -45,7 +45,7 @@ impl LogicalUnit {
     fn start(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Result<Step, Sense> {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
-            Lookup::Found(command) if command.exists(thin) => Ok(command),
+            Lookup::Found(command) if command.exists(thin, self.config.offload) => Ok(command),
             Lookup::UnknownServiceAction => Err(Sense::invalid_cdb_bit(1, 4)),
             _ => Err(Sense::illegal(AdditionalSense::INVALID_OPERATION_CODE)),
         };
@@ -107,6 +107,16 @@ impl LogicalUnit {
             Operation::StartStopUnit => Ok(self.start_stop_unit(task)),
             Operation::ReportLuns => self.report_luns(task),
             Operation::PersistentReserveOut => self.persistent_reserve_out(task, data_out),
+            Operation::ExtendedCopyLid1
+            | Operation::ExtendedCopyLid4
+            | Operation::PopulateToken
+            | Operation::WriteUsingToken
+            | Operation::CopyOperationAbort
+            | Operation::ReceiveCopyStatusLid1
+            | Operation::ReceiveCopyOperatingParameters
+            | Operation::ReceiveCopyFailureDetailsLid1
+            | Operation::ReceiveCopyStatusLid4
+            | Operation::ReceiveRodTokenInformation => self.third_party_copy(task, data_out),
             _ => self.describe(task).map(Step::Done),
         }
     }

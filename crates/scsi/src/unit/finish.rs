@@ -1,6 +1,7 @@
 //! From the volume's answer to the host's.
 
 use super::dispatch::Task;
+use super::third_party_copy::PendingCopy;
 use super::{LogicalUnit, Step, block_status};
 use crate::command::Operation;
 use crate::completion::{Completion, total_len};
@@ -18,6 +19,14 @@ pub struct Pending {
     len: u64,
     /// Of GET LBA STATUS.
     allocation_len: u32,
+    /// Of the third-party copy commands.
+    copy: Option<Box<PendingCopy>>,
+}
+
+impl Pending {
+    pub(super) fn of_copy(operation: Operation, copy: PendingCopy) -> Self {
+        Self { operation, offset: 0, len: 0, allocation_len: 0, copy: Some(Box::new(copy)) }
+    }
 }
 
 impl LogicalUnit {
@@ -25,14 +34,17 @@ impl LogicalUnit {
     pub(super) fn media(&self, task: &Task<'_>, command: MediaCommand, offset: u64, len: u64) -> Step {
         let operation = task.command.operation;
         let allocation_len = if operation == Operation::GetLbaStatus { task.length() } else { 0 };
-        Step::Media(command, Pending { operation, offset, len, allocation_len })
+        Step::Media(command, Pending { operation, offset, len, allocation_len, copy: None })
     }
 
     /// Ends a command with the volume's answer.
     ///
     /// An answer that does not fit the command (a read that returns too little, data for a write) is a
     /// defect of the caller, reported to the host as INTERNAL TARGET FAILURE.
-    pub fn finish(&mut self, pending: Pending, outcome: MediaOutcome) -> Completion {
+    pub fn finish(&mut self, mut pending: Pending, outcome: MediaOutcome) -> Completion {
+        if let Some(copy) = pending.copy.take() {
+            return self.finish_copy(*copy, outcome);
+        }
         let end = match (pending.operation, outcome) {
             (_, MediaOutcome::Failed(MediaFailure { kind: MediaFailureKind::Busy, .. })) => {
                 return Completion::busy();
@@ -59,7 +71,7 @@ impl LogicalUnit {
     }
 
     /// The one table from failure to sense, INFORMATION being the block's address.
-    fn failure(&self, operation: Operation, failure: MediaFailure) -> Sense {
+    pub(super) fn failure(&self, operation: Operation, failure: MediaFailure) -> Sense {
         let (key, additional) = match failure.kind {
             MediaFailureKind::MediumError => (SenseKey::MediumError, medium_error(operation)),
             MediaFailureKind::SpaceExhausted => {

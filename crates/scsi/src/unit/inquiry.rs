@@ -35,16 +35,18 @@ impl LogicalUnit {
     }
 
     /// A connected, not removable disk of SPC-4 (06h) with hierarchical LUNs (HISUP), response data format 2,
-    /// implicit and explicit ALUA (TPGS) and command queuing (CMDQUE). No protection information, no third-party
-    /// copy.
+    /// implicit and explicit ALUA (TPGS), third-party copy (3PC) if copies are offloaded to it, and command queuing
+    /// (CMDQUE). No protection information.
     fn standard_inquiry(&self) -> Vec<u8> {
         const HISUP_FORMAT_2: u8 = 0x12;
         const TPGS_BOTH: u8 = 0x30;
         const CMDQUE: u8 = 0x02;
         const ADDITIONAL_LEN: u8 = 91;
+        const THREE_PC: u8 = 0x08;
+        let third_party_copy = if self.config.offload { THREE_PC } else { 0 };
         let identity = &self.config.identity;
         let mut data = Vec::with_capacity(LEN);
-        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, TPGS_BOTH, 0, CMDQUE]);
+        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, TPGS_BOTH | third_party_copy, 0, CMDQUE]);
         push_padded(&mut data, &identity.vendor, 8);
         push_padded(&mut data, &identity.product, 16);
         push_padded(&mut data, &identity.revision, 4);

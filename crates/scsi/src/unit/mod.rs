@@ -19,6 +19,7 @@ mod report_luns;
 mod report_opcodes;
 mod reservation;
 mod start_stop;
+mod third_party_copy;
 mod unmap;
 mod vital_product_data;
 mod write_same;
@@ -33,6 +34,7 @@ use config::check_capacity;
 use mode::ModeState;
 use nexus::Nexuses;
 use reservation::Reserving;
+use third_party_copy::CopyLists;
 
 pub use alua::{AccessState, PortGroup, PortGroupId};
 pub use attention::UnitAttention;
@@ -75,6 +77,8 @@ pub enum Step {
     Done(Completion),
     /// The volume has to do this; pass its outcome and the token to [`LogicalUnit::finish`].
     Media(MediaCommand, Pending),
+    /// The same, but the host is sent this at once; what [`LogicalUnit::finish`] makes is sent to nobody.
+    Background(MediaCommand, Pending, Completion),
     /// REPORT LUNS: the target knows the list; [`ReportLuns::complete`] makes the completion.
     ReportLuns(ReportLuns),
     /// Before the host is answered, these reservations have to be kept through a loss of power, in place of those kept
@@ -122,6 +126,7 @@ pub struct LogicalUnit {
     nexuses: Nexuses,
     port_groups: PortGroups,
     reserving: Reserving,
+    copies: CopyLists,
 }
 
 impl LogicalUnit {
@@ -136,6 +141,7 @@ impl LogicalUnit {
             nexuses: Nexuses::default(),
             port_groups: PortGroups::default(),
             reserving: Reserving::default(),
+            copies: CopyLists::default(),
             config,
         })
     }
@@ -166,6 +172,7 @@ impl LogicalUnit {
     /// Returns whether it was known.
     pub fn remove_nexus(&mut self, id: NexusId) -> bool {
         self.release_unit_of(id);
+        self.copies.forget_nexus(id);
         self.nexuses.remove(id)
     }
 
@@ -208,6 +215,15 @@ impl LogicalUnit {
         }
     }
 
+    /// Offers the volume for copy offload or takes that back. Every nexus is told, unless nothing changed.
+    pub fn set_offload(&mut self, offload: bool) {
+        if self.config.offload != offload {
+            self.config.offload = offload;
+            self.copies.reset();
+            self.raise_all(UnitAttention::InquiryDataChanged, None);
+        }
+    }
+
     /// Takes the volume off line or back. While it is away, commands for the medium end with NOT READY.
     pub fn set_availability(&mut self, availability: Availability) {
         self.availability = availability;
@@ -218,6 +234,7 @@ impl LogicalUnit {
     pub fn reset(&mut self) {
         self.mode = ModeState::default_of(&self.config);
         self.reservations_reset();
+        self.copies.reset();
         self.raise_all(UnitAttention::BusDeviceReset, None);
     }
 

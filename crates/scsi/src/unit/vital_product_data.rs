@@ -1,12 +1,14 @@
 //! Vital product data pages (SPC-4 7.8, SBC-3 6.6).
 
 use super::inquiry::push_padded;
+use super::third_party_copy::third_party_copy_page;
 use super::{LogicalUnit, NexusId, TargetPort};
 
 const SUPPORTED_PAGES: u8 = 0x00;
 const UNIT_SERIAL_NUMBER: u8 = 0x80;
 const DEVICE_IDENTIFICATION: u8 = 0x83;
 const EXTENDED_INQUIRY: u8 = 0x86;
+const THIRD_PARTY_COPY: u8 = 0x8f;
 const BLOCK_LIMITS: u8 = 0xb0;
 const BLOCK_DEVICE_CHARACTERISTICS: u8 = 0xb1;
 const LOGICAL_BLOCK_PROVISIONING: u8 = 0xb2;
@@ -22,6 +24,7 @@ impl LogicalUnit {
             UNIT_SERIAL_NUMBER => self.config.identity.serial.clone().into_bytes(),
             DEVICE_IDENTIFICATION => self.device_identification(nexus),
             EXTENDED_INQUIRY => self.extended_inquiry(),
+            THIRD_PARTY_COPY if self.config.offload => third_party_copy_page(self.config.block_size),
             BLOCK_LIMITS => self.block_limits(),
             BLOCK_DEVICE_CHARACTERISTICS => block_device_characteristics(),
             LOGICAL_BLOCK_PROVISIONING if self.config.thin => logical_block_provisioning(),
@@ -41,9 +44,11 @@ impl LogicalUnit {
             UNIT_SERIAL_NUMBER,
             DEVICE_IDENTIFICATION,
             EXTENDED_INQUIRY,
-            BLOCK_LIMITS,
-            BLOCK_DEVICE_CHARACTERISTICS,
         ];
+        if self.config.offload {
+            pages.push(THIRD_PARTY_COPY);
+        }
+        pages.extend_from_slice(&[BLOCK_LIMITS, BLOCK_DEVICE_CHARACTERISTICS]);
         if self.config.thin {
             pages.push(LOGICAL_BLOCK_PROVISIONING);
         }
