@@ -2,6 +2,7 @@
 
 use crate::{BoxFuture, Result};
 use bytes::Bytes;
+use std::any::Any;
 
 /// A range of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,7 +54,7 @@ pub enum Comparison {
 ///
 /// A write's future may be dropped; the write then still happens, or does not, at some time before the volume
 /// is closed. Callers that care (SAM task management) drive their futures to the end.
-pub trait Volume: Send + Sync + 'static {
+pub trait Volume: Any + Send + Sync + 'static {
     /// Size in bytes; grows, never shrinks, while the volume is open.
     fn size_bytes(&self) -> u64;
 
@@ -105,4 +106,23 @@ pub trait Volume: Send + Sync + 'static {
     /// # Errors
     /// `Invalid` past the end; `Device` if the map cannot be read.
     fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>>;
+
+    /// Makes `len` bytes at `offset` hold what `source` holds at `source_offset`, without moving them: both are in one
+    /// pool, say, and can refer to the same blocks. `None` if that cannot be done for this range, and nothing has
+    /// happened: the caller moves the bytes. An implementation finds its own kind by downcasting `source`.
+    ///
+    /// The ranges do not overlap. As with [`Volume::write`], each 4 KiB block is changed whole or not at all.
+    ///
+    /// # Errors
+    /// As [`Volume::read`] of the source and [`Volume::write`].
+    fn copy_from<'a>(
+        &'a self,
+        offset: u64,
+        len: u64,
+        source: &'a dyn Volume,
+        source_offset: u64,
+    ) -> Option<BoxFuture<'a, Result<()>>> {
+        let _ = (offset, len, source, source_offset);
+        None
+    }
 }

@@ -10,7 +10,7 @@ use crate::completion::Status;
 use crate::media::{ByteRange, Durability, MediaFailure};
 use crate::rod::{RodToken, TokenFault};
 use crate::sense::Sense;
-use crate::unit::BlockSize;
+use crate::unit::{BlockSize, NexusId};
 
 /// Largest segment of an EXTENDED COPY, in bytes (MAXIMUM SEGMENT LENGTH).
 pub(crate) const SEGMENT_BYTES_MAX: u32 = 256 << 20;
@@ -110,6 +110,19 @@ pub struct CopyGrant {
     pub geometry: Geometry,
     /// When a write may be acknowledged.
     pub durability: Durability,
+    /// The nexus in whose name the copy goes on, if the host has one here.
+    pub nexus: Option<NexusId>,
+}
+
+/// In whose name a copy uses a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CopyAgent<'a> {
+    /// The nexus that sent the command, if that is one of this unit.
+    pub nexus: Option<NexusId>,
+    /// The initiator's iSCSI name, as in the initiator ports of its nexuses.
+    pub initiator: &'a str,
+    /// The host may not write this unit.
+    pub read_only: bool,
 }
 
 /// Why a copy ended before its end.
@@ -150,7 +163,8 @@ impl CopySegment {
     pub fn resolve(&self, source: Geometry, destination: Geometry) -> Result<CopyRange, CopyFault> {
         self.source.check(source, CopySide::Source)?;
         self.destination.check(destination, CopySide::Destination)?;
-        let blocks = |count: u16, geometry: Geometry| u64::from(count) * u64::from(geometry.block_size.bytes());
+        let blocks =
+            |count: u16, geometry: Geometry| u64::from(count) * u64::from(geometry.block_size.bytes());
         let (len, counted_in_bytes) = match self.length {
             CopyLength::SourceBlocks(count) => (blocks(count, source), false),
             CopyLength::DestinationBlocks(count) => (blocks(count, destination), false),

@@ -25,8 +25,8 @@ pub use cdb::Cdb;
 pub use command::data_out_len;
 pub use completion::{Completion, Status};
 pub use copy::{
-    CopyCommand, CopyEnd, CopyFault, CopyGrant, CopyLength, CopyProgress, CopyRange, CopyReport, CopySegment,
-    CopySide, CopyWork, DeviceAnswer, Geometry, TokenCreator, UnitReference,
+    CopyAgent, CopyCommand, CopyEnd, CopyFault, CopyGrant, CopyLength, CopyProgress, CopyRange, CopyReport,
+    CopySegment, CopySide, CopyWork, DeviceAnswer, Geometry, TokenCreator, UnitReference,
 };
 pub use lun::Lun;
 pub use media::{

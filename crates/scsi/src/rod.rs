@@ -7,6 +7,8 @@
 mod format;
 mod table;
 
+pub(crate) use format::{
+    CHANGE_VULNERABLE, INACTIVITY_SECONDS_DEFAULT, INACTIVITY_SECONDS_MAX, POINT_IN_TIME_ANY,
+};
 pub use format::{ROD_TOKEN_LEN, RodToken};
-pub(crate) use format::{CHANGE_VULNERABLE, INACTIVITY_SECONDS_DEFAULT, INACTIVITY_SECONDS_MAX, POINT_IN_TIME_ANY};
 pub use table::{FoundToken, NewToken, RodTokens, TokenFault, TokenId, TokenLimits};

@@ -9,7 +9,7 @@ use block::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
 use iscsi::pdu::{ScsiStatus, TaskAttribute};
 use iscsi::target::{Command, Response, TaskId};
-use scsi::{Cdb, Completion, DataOut, MediaOutcome, Step};
+use scsi::{Cdb, Completion, CopyProgress, DataOut, MediaCommand, MediaOutcome, Step};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,6 +24,8 @@ pub(crate) struct Execution {
     /// Commands that have not started.
     waiting: VecDeque<Command>,
     running: FuturesUnordered<Running>,
+    /// Those of them whose commands have been answered.
+    in_background: usize,
     /// An ORDERED command is on the medium: nothing else starts (SAM-5 §8.6.3).
     ordered_running: bool,
     budget: Budget,
@@ -68,6 +70,10 @@ struct OnMedium {
     unit: Arc<LogicalUnitHandle>,
     bytes: usize,
     ordered: bool,
+    /// By which a copy is asked to end early.
+    copy: Option<Arc<CopyProgress>>,
+    /// The host has been answered.
+    in_background: bool,
 }
 
 impl Future for Running {
@@ -84,6 +90,7 @@ impl Execution {
         Self {
             waiting: VecDeque::new(),
             running: FuturesUnordered::new(),
+            in_background: 0,
             ordered_running: false,
             budget,
             held,
@@ -112,7 +119,21 @@ impl Execution {
     /// Which of `tasks` are on the medium.
     pub(crate) fn running_of(&self, tasks: &[TaskId]) -> Vec<TaskId> {
         let running = self.running.iter().filter_map(|running| running.command.as_ref());
-        running.map(|command| command.task).filter(|task| tasks.contains(task)).collect()
+        let answered_later = running.filter(|command| !command.in_background);
+        answered_later.map(|command| command.task).filter(|task| tasks.contains(task)).collect()
+    }
+
+    /// Asks those of `tasks` that are copies to end soon.
+    pub(crate) fn stop_copies(&self, tasks: &[TaskId]) {
+        let running = self.running.iter().filter_map(|running| running.command.as_ref());
+        let stopped = running.filter(|command| !command.in_background && tasks.contains(&command.task));
+        stopped.filter_map(|command| command.copy.as_ref()).for_each(|copy| copy.stop());
+    }
+
+    /// The same for all copies, also those in the background: nobody is there any more who could ask for them.
+    pub(crate) fn stop_all_copies(&self) {
+        let running = self.running.iter().filter_map(|running| running.command.as_ref());
+        running.filter_map(|command| command.copy.as_ref()).for_each(|copy| copy.stop());
     }
 
     /// Drops those of `tasks` that have not started.
@@ -177,7 +198,7 @@ impl Execution {
     fn may_start(&self, command: &Command) -> bool {
         let in_order = match command.attribute {
             TaskAttribute::HeadOfQueue => true,
-            TaskAttribute::Ordered => self.running.is_empty(),
+            TaskAttribute::Ordered => self.running.len() == self.in_background,
             _ => !self.ordered_running,
         };
         let bytes = usize::try_from(command.expected_data_in).unwrap_or(usize::MAX);
@@ -203,7 +224,14 @@ impl Execution {
         let ordered = command.attribute == TaskAttribute::Ordered;
         if changes_reservations(&cdb) {
             let change = Arc::clone(unit).persistent_reserve(session.nexus, command.stamp, cdb, data_out);
-            let on_medium = OnMedium { task, unit: Arc::clone(unit), bytes: 0, ordered };
+            let on_medium = OnMedium {
+                task,
+                unit: Arc::clone(unit),
+                bytes: 0,
+                ordered,
+                copy: None,
+                in_background: false,
+            };
             return self.run(session, on_medium, Work::Reservations(Box::pin(change)), context, answers);
         }
         match unit.execute(session.nexus, command.stamp, &cdb, data_out) {
@@ -214,10 +242,18 @@ impl Execution {
                 answers.push((task, Some(response(session, completion))));
             }
             Started::Media(work, operation) => {
-                let bytes = media::memory_of(&work);
-                let future = Work::Media(unit.run(work), Some(operation));
-                let command = OnMedium { task, unit: Arc::clone(unit), bytes, ordered };
+                let (command, future) = on_medium(session, unit, (task, ordered), work, operation);
                 self.run(session, command, future, context, answers);
+            }
+            Started::Background(completion, work, operation) => {
+                answers.push((task, Some(response(session, completion))));
+                let (mut command, future) = on_medium(session, unit, (task, false), work, operation);
+                command.in_background = true;
+                self.in_background += 1;
+                self.budget.start(command.bytes);
+                self.running.push(Running { command: Some(command), future });
+                // Nothing polled it yet.
+                context.waker().wake_by_ref();
             }
             Started::Persist(_) | Started::Aborting(..) => {
                 unreachable!("only PERSISTENT RESERVE OUT changes reservations")
@@ -237,7 +273,7 @@ impl Execution {
         self.budget.start(command.bytes);
         self.ordered_running |= command.ordered;
         match future.poll(context) {
-            Poll::Ready(outcome) => answers.push(self.ended(Some(session), command, outcome)),
+            Poll::Ready(outcome) => answers.extend(self.ended(Some(session), command, outcome)),
             Poll::Pending => self.running.push(Running { command: Some(command), future }),
         }
     }
@@ -255,7 +291,7 @@ impl Execution {
             match Pin::new(&mut self.running).poll_next(context) {
                 Poll::Ready(Some(Some((command, outcome)))) => {
                     any = true;
-                    answers.push(self.ended(session, command, outcome));
+                    answers.extend(self.ended(session, command, outcome));
                 }
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -266,26 +302,56 @@ impl Execution {
 
     /// Lets what is on the medium end, without answers.
     pub(crate) fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.stop_all_copies();
         while !self.is_quiet() {
             ready!(self.poll_ended(None, context, &mut Vec::new()));
         }
         Poll::Ready(())
     }
 
-    fn ended(&mut self, session: Option<&Session>, command: OnMedium, outcome: Outcome) -> Answer {
+    /// None for what was answered when it began.
+    fn ended(
+        &mut self,
+        session: Option<&Session>,
+        command: OnMedium,
+        outcome: Outcome,
+    ) -> Option<Answer> {
         self.ordered_running &= !command.ordered;
         let completion = match outcome {
             Outcome::Media(outcome, operation) => command.unit.finish(operation, outcome),
             Outcome::Answer(completion) => completion,
         };
+        if command.in_background {
+            self.in_background = self.in_background.saturating_sub(1);
+            self.budget.finish(command.bytes, 0);
+            return None;
+        }
         let (Some(session), Some(completion)) = (session, completion) else {
             self.budget.finish(command.bytes, 0);
-            return (command.task, None);
+            return Some((command.task, None));
         };
         let answered = usize::try_from(completion.data_in_len()).unwrap_or(usize::MAX);
         self.budget.finish(command.bytes, answered);
-        (command.task, Some(response(session, completion)))
+        Some((command.task, Some(response(session, completion))))
     }
+}
+
+fn on_medium(
+    session: &Session,
+    unit: &Arc<LogicalUnitHandle>,
+    (task, ordered): (TaskId, bool),
+    work: MediaCommand,
+    operation: Operation,
+) -> (OnMedium, Work) {
+    let bytes = media::memory_of(&work);
+    let copy = match &work {
+        MediaCommand::Copy(copy) => Some(Arc::clone(&copy.progress)),
+        _ => None,
+    };
+    let future = unit.run(session.nexus, || session.requester(), work);
+    let unit = Arc::clone(unit);
+    let command = OnMedium { task, unit, bytes, ordered, copy, in_background: false };
+    (command, Work::Media(future, Some(operation)))
 }
 
 /// The answer for a number without a unit.
@@ -293,7 +359,7 @@ fn absent(cdb: &Cdb, session: &Session) -> Completion {
     match scsi::absent::execute(cdb) {
         Step::Done(completion) => completion,
         Step::ReportLuns(report) => report.complete(&session.luns()),
-        Step::Media(..) | Step::Persist(..) | Step::Abort(..) => {
+        Step::Media(..) | Step::Background(..) | Step::Persist(..) | Step::Abort(..) => {
             unreachable!("a unit that is not there has neither medium nor reservations")
         }
     }

@@ -12,6 +12,8 @@
 mod authentication;
 mod config;
 mod connection;
+mod copies;
+mod copy;
 mod directory;
 mod error;
 mod execution;
@@ -33,10 +35,11 @@ mod unit;
 
 pub use authentication::AuthenticationCounts;
 pub use config::{Config, Limits, Portal};
+pub use copies::{Copies, CopyDirectory, Requester};
 pub use directory::{Access, Authentication, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
 pub use error::StartError;
 pub use log_limit::LogLimit;
 pub use registry::{SessionId, SessionInfo};
 pub use reservations::ReservationStore;
 pub use server::{Server, Status};
-pub use unit::LogicalUnitHandle;
+pub use unit::{CopyCounts, LogicalUnitHandle};

@@ -20,6 +20,12 @@ const PATTERN_BYTES: usize = 64 << 10;
 /// A media command on its way.
 pub(crate) struct MediaFuture(Pin<Box<dyn Future<Output = MediaOutcome> + Send>>);
 
+impl MediaFuture {
+    pub(crate) fn new(future: impl Future<Output = MediaOutcome> + Send + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
 impl Future for MediaFuture {
     type Output = MediaOutcome;
 
@@ -46,17 +52,17 @@ impl Drop for AbortOnPanic {
 
 /// Carries `command` out on `volume`.
 pub(crate) fn run(volume: Arc<dyn Volume>, thin: bool, command: MediaCommand) -> MediaFuture {
-    MediaFuture(Box::pin(async move {
+    MediaFuture::new(async move {
         let range = range_of(&command);
         match execute(&*volume, thin, command).await {
             Ok(outcome) => outcome,
             Err(error) => MediaOutcome::Failed(failure(&error, range)),
         }
-    }))
+    })
 }
 
 /// The one table from what block says to what SCSI says.
-fn failure(error: &BlockError, range: ByteRange) -> MediaFailure {
+pub(crate) fn failure(error: &BlockError, range: ByteRange) -> MediaFailure {
     let kind = match error.kind {
         ErrorKind::Invalid => MediaFailureKind::OutOfRange,
         ErrorKind::Device | ErrorKind::Corrupt => MediaFailureKind::MediumError,
@@ -93,7 +99,8 @@ fn range_of(command: &MediaCommand) -> ByteRange {
             (*offset, total_len(data))
         }
         MediaCommand::CompareAndWrite { offset, write, .. } => (*offset, total_len(write)),
-        MediaCommand::Unmap { .. } => (0, 0),
+        // Copies have a code of their own.
+        MediaCommand::Unmap { .. } | MediaCommand::Copy(_) => (0, 0),
     };
     ByteRange { offset, len }
 }
@@ -117,11 +124,9 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
         }
         MediaCommand::WriteZeroes { offset, len, deallocate, durability } => {
             let range = ByteRange { offset, len };
+            zero(volume, deallocate || thin, range, durability).await?;
             if deallocate || thin {
-                volume.unmap(vec![block::ByteRange { offset, len }]).await?;
                 settle(volume, durability).await?;
-            } else {
-                write_pattern(volume, range, &[0; 512], durability).await?;
             }
         }
         MediaCommand::Unmap { ranges } => {
@@ -139,6 +144,9 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
         MediaCommand::Flush { .. } => volume.flush().await?,
         MediaCommand::BlockStatus { offset, len, max_extents } => {
             return block_status(volume, offset, len, max_extents).await;
+        }
+        MediaCommand::Copy(_) => {
+            return Ok(MediaOutcome::Failed(MediaFailureKind::Internal.into()));
         }
         // Allowed to do nothing (SBC-3 §5.8): the volume keeps what is hot by itself.
         MediaCommand::Prefetch { .. } => {}
@@ -162,7 +170,7 @@ fn merged(mut ranges: Vec<ByteRange>) -> Vec<block::ByteRange> {
     merged
 }
 
-fn lasting(durability: Durability) -> block::Durability {
+pub(crate) fn lasting(durability: Durability) -> block::Durability {
     match durability {
         Durability::Stable => block::Durability::Durable,
         Durability::Cached => block::Durability::Default,
@@ -177,6 +185,37 @@ async fn settle(volume: &dyn Volume, durability: Durability) -> Result<()> {
     }
 }
 
+/// Makes a range read as zeroes, by unmapping, whose durability [`settle`] sees to, or by writing.
+pub(crate) async fn zero(
+    volume: &dyn Volume,
+    unmap: bool,
+    range: ByteRange,
+    durability: Durability,
+) -> Result<()> {
+    if unmap {
+        return volume.unmap(vec![block::ByteRange { offset: range.offset, len: range.len }]).await;
+    }
+    write_pattern(volume, range, &[0; 512], durability).await
+}
+
+/// The range a command changes; of several, one that holds them all.
+pub(crate) fn range_written(command: &MediaCommand) -> Option<ByteRange> {
+    match command {
+        MediaCommand::Write { .. }
+        | MediaCommand::WriteAndVerify { .. }
+        | MediaCommand::WriteSame { .. }
+        | MediaCommand::WriteZeroes { .. }
+        | MediaCommand::CompareAndWrite { .. } => Some(range_of(command)),
+        MediaCommand::Unmap { ranges } => {
+            let offset = ranges.iter().map(|range| range.offset).min()?;
+            let end = ranges.iter().map(|range| range.offset.saturating_add(range.len)).max()?;
+            Some(ByteRange { offset, len: end - offset })
+        }
+        // A copy tells of each of its pieces.
+        _ => None,
+    }
+}
+
 /// Splits a range into steps.
 fn steps(range: ByteRange, step: u64) -> impl Iterator<Item = ByteRange> {
     let count = range.len.div_ceil(step);
@@ -188,7 +227,7 @@ fn steps(range: ByteRange, step: u64) -> impl Iterator<Item = ByteRange> {
 
 /// Lets other connections of this reactor have their turn, between two steps of long work: what the volume has in
 /// memory is done without a pause.
-async fn give_way() {
+pub(crate) async fn give_way() {
     let mut given = false;
     std::future::poll_fn(|context| {
         if std::mem::replace(&mut given, true) {
@@ -316,6 +355,7 @@ pub(crate) fn memory_of(command: &MediaCommand) -> usize {
         MediaCommand::Read { len, .. } => usize::try_from(*len).unwrap_or(usize::MAX),
         MediaCommand::Verify { len, .. } => usize::try_from((*len).min(STEP_BYTES)).unwrap_or(usize::MAX),
         MediaCommand::WriteSame { .. } | MediaCommand::WriteZeroes { .. } => PATTERN_BYTES,
+        MediaCommand::Copy(_) => crate::copy::MEMORY,
         _ => 0,
     }
 }

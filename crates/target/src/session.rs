@@ -1,5 +1,6 @@
 //! A session as its connection sees it: the units it may use, and the wait for its predecessor.
 
+use crate::copies::Requester;
 use crate::directory::{Access, UnitGrant};
 use crate::memory::Gauge;
 use crate::registry::{Admitted, Port, Registry, SessionEntry};
@@ -96,6 +97,12 @@ impl Session {
 
     pub(crate) fn unit(&self, lun: iscsi::Lun) -> Option<&Arc<LogicalUnitHandle>> {
         self.served(lun).map(|served| &served.grant.unit)
+    }
+
+    /// In whose name it copies.
+    pub(crate) fn requester(&self) -> Requester {
+        let entry = &self.entry;
+        Requester { initiator: entry.initiator.clone(), peer: entry.peer, local: entry.local }
     }
 
     pub(crate) fn units(&self) -> impl Iterator<Item = &Arc<LogicalUnitHandle>> {

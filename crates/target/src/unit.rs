@@ -1,17 +1,25 @@
 //! A logical unit that is served: the SCSI state, the volume behind it, and what is on its way between them.
 
-use crate::media;
+mod offload;
+
+use crate::copies::Requester;
 use crate::operations::{Ended, Epoch, Operations};
 use crate::reservations::{Persisting, ReservationStore};
+use crate::{copy, media};
 use block::Volume;
 use parking_lot::Mutex;
 use scsi::{
-    Availability, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig, MediaCommand,
+    Availability, ByteRange, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig, MediaCommand,
     MediaOutcome, NexusId, NexusInfo, NotKept, Pending, PendingReservation, Reservations, Step,
     UnitAttention,
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+use offload::Offload;
+
+pub use offload::CopyCounts;
+pub(crate) use offload::Piece;
 
 /// A logical unit and its volume, shared by all sessions that use it, through whichever target and portal: SCSI
 /// state belongs to the volume (promise 6).
@@ -20,6 +28,7 @@ pub struct LogicalUnitHandle {
     volume: Arc<dyn Volume>,
     block_size_bytes: u32,
     thin: bool,
+    offload: Offload,
     pub(crate) reservation_store: Option<Arc<dyn ReservationStore>>,
     /// Held while reservations change.
     pub(crate) reservation_turn: tokio::sync::Mutex<()>,
@@ -31,18 +40,21 @@ struct Inner {
 }
 
 impl LogicalUnitHandle {
-    /// Serves `volume` as `config` says.
+    /// Serves `volume` as `config` says; copies are not offloaded to it before [`LogicalUnitHandle::with_copies`].
     ///
     /// # Errors
     /// If the configuration cannot be.
-    pub fn new(config: LogicalUnitConfig, volume: Arc<dyn Volume>) -> Result<Self, ConfigError> {
+    pub fn new(mut config: LogicalUnitConfig, volume: Arc<dyn Volume>) -> Result<Self, ConfigError> {
         let (block_size_bytes, thin) = (config.block_size.bytes(), config.thin);
+        config.offload = false;
+        let offload = Offload::of(config.identity.naa);
         let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
         Ok(Self {
             inner: Mutex::new(inner),
             volume,
             block_size_bytes,
             thin,
+            offload,
             reservation_store: None,
             reservation_turn: tokio::sync::Mutex::default(),
         })
@@ -126,6 +138,14 @@ impl LogicalUnitHandle {
     /// Starts a command that came when [`LogicalUnitHandle::stamp`] was `stamp`. One that needs the volume counts as
     /// an operation until [`LogicalUnitHandle::finish`].
     pub(crate) fn execute(&self, nexus: NexusId, stamp: u64, cdb: &Cdb, data_out: DataOut) -> Started {
+        let started = self.decode(nexus, stamp, cdb, data_out);
+        if let Started::Media(_, Operation { written: Some(range), .. }) = &started {
+            self.changed(*range);
+        }
+        started
+    }
+
+    fn decode(&self, nexus: NexusId, stamp: u64, cdb: &Cdb, data_out: DataOut) -> Started {
         let mut inner = self.inner.lock();
         if let Some(ended) = inner.operations.ended(nexus, stamp) {
             inner.tell(nexus, ended);
@@ -137,6 +157,7 @@ impl LogicalUnitHandle {
 
     /// Ends an operation. None if a reset or another nexus has aborted it: then nothing is answered (SAM-5 §5.6).
     pub(crate) fn finish(&self, operation: Operation, outcome: MediaOutcome) -> Option<Completion> {
+        operation.written.into_iter().for_each(|range| self.changed(range));
         let mut inner = self.inner.lock();
         let completion = inner.unit.finish(operation.pending, outcome);
         match inner.operations.end(operation.nexus, operation.epoch) {
@@ -200,9 +221,17 @@ impl LogicalUnitHandle {
         })
     }
 
-    /// The future that carries `command` out on the volume.
-    pub(crate) fn run(&self, command: MediaCommand) -> media::MediaFuture {
-        media::run(Arc::clone(&self.volume), self.thin, command)
+    /// The future that carries out on the volume what is asked for in the name of `nexus`, whose host `requester` tells.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        nexus: NexusId,
+        requester: impl FnOnce() -> Requester,
+        command: MediaCommand,
+    ) -> media::MediaFuture {
+        match command {
+            MediaCommand::Copy(command) => copy::run(Arc::clone(self), nexus, requester(), command),
+            command => media::run(Arc::clone(&self.volume), self.thin, command),
+        }
     }
 }
 
@@ -213,9 +242,12 @@ impl Inner {
             Step::Done(completion) => Started::Done(completion),
             Step::ReportLuns(report) => Started::ReportLuns(report),
             Step::Media(command, pending) => {
-                let nexus = nexus.unwrap_or(NexusId(0));
-                let epoch = self.operations.begin(nexus);
-                Started::Media(command, Operation { pending, nexus, epoch })
+                let operation = self.begin(pending, nexus, &command);
+                Started::Media(command, operation)
+            }
+            Step::Background(command, pending, completion) => {
+                let operation = self.begin(pending, nexus, &command);
+                Started::Background(completion, command, operation)
             }
             Step::Persist(kept, pending) => {
                 let operation = nexus.map(|nexus| (nexus, self.operations.begin(nexus)));
@@ -223,6 +255,12 @@ impl Inner {
             }
             Step::Abort(nexuses, completion) => Started::Aborting(self.operations.abort(nexuses), completion),
         }
+    }
+
+    fn begin(&mut self, pending: Pending, nexus: Option<NexusId>, command: &MediaCommand) -> Operation {
+        let nexus = nexus.unwrap_or(NexusId(0));
+        let epoch = self.operations.begin(nexus);
+        Operation { pending, nexus, epoch, written: media::range_written(command) }
     }
 
     /// Who had a task ended by another nexus hears of that (SAM-5 §5.14, COMMANDS CLEARED BY ANOTHER INITIATOR). Of a
@@ -247,6 +285,8 @@ pub(crate) enum Started {
     Done(Completion),
     ReportLuns(scsi::ReportLuns),
     Media(MediaCommand, Operation),
+    /// The host is answered; the work goes on.
+    Background(Completion, MediaCommand, Operation),
     /// Reservations have to be made durable; then [`LogicalUnitHandle::persisted`].
     Persist(Persisting),
     /// Answered when the tasks of others that it ends touch the medium no more.
@@ -260,4 +300,6 @@ pub(crate) struct Operation {
     pending: Pending,
     nexus: NexusId,
     epoch: Epoch,
+    /// What it changes.
+    written: Option<ByteRange>,
 }

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_token_is_laid_out_as_the_standard_has_it() {
         let creator = TokenCreator {
-            naa: *b"\x60123456789abcde",
+            naa: *b"\x60123456789abcdef",
             block_size: BlockSize::B4096,
             target_name: "iqn.2026-01.test:v".to_owned(),
         };

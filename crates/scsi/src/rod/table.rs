@@ -169,7 +169,8 @@ impl<S: Clone> RodTokens<S> {
             self.entries.remove(&oldest);
         }
         if self.entries.len() >= self.limits.tokens_max {
-            let ended = self.entries.iter().find(|(_, entry)| entry.state(now).is_err()).map(|(id, _)| *id)?;
+            let ended =
+                self.entries.iter().find(|(_, entry)| entry.state(now).is_err()).map(|(id, _)| *id)?;
             self.entries.remove(&ended);
         }
         Some(())
@@ -336,8 +337,10 @@ mod tests {
     #[test]
     fn a_token_can_be_deleted_and_goes_with_its_unit() {
         let mut tokens = tokens();
-        let (first, second) =
-            (make(&mut tokens, "a", Duration::ZERO).unwrap(), make(&mut tokens, "a", Duration::ZERO).unwrap());
+        let (first, second) = (
+            make(&mut tokens, "a", Duration::ZERO).unwrap(),
+            make(&mut tokens, "a", Duration::ZERO).unwrap(),
+        );
         assert_ne!(first.id(), second.id());
         let id = tokens.find(&first, Duration::ZERO).unwrap().id;
         tokens.delete(id);

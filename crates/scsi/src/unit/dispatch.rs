@@ -46,7 +46,9 @@ impl LogicalUnit {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
             Lookup::Found(command) if command.exists(thin, self.config.offload) => Ok(command),
-            Lookup::UnknownServiceAction => Err(Sense::invalid_cdb_bit(1, 4)),
+            Lookup::UnknownServiceAction if self.has_opcode(cdb.opcode()) => {
+                Err(Sense::invalid_cdb_bit(1, 4))
+            }
             _ => Err(Sense::illegal(AdditionalSense::INVALID_OPERATION_CODE)),
         };
         let ends = found.is_ok_and(|command| command.attention != Attention::Ends);
@@ -66,6 +68,12 @@ impl LogicalUnit {
             self.check_writable(read_only)?;
         }
         self.dispatch(&task, data_out)
+    }
+
+    /// Whether any command of this operation code exists here.
+    fn has_opcode(&self, opcode: u8) -> bool {
+        let config = &self.config;
+        command::of_opcode(opcode).iter().any(|command| command.exists(config.thin, config.offload))
     }
 
     /// Tells a pending attention if the command ends with it. Returns whether the nexus is read-only.

@@ -46,7 +46,16 @@ impl LogicalUnit {
         let third_party_copy = if self.config.offload { THREE_PC } else { 0 };
         let identity = &self.config.identity;
         let mut data = Vec::with_capacity(LEN);
-        data.extend_from_slice(&[0, 0, 0x06, HISUP_FORMAT_2, ADDITIONAL_LEN, TPGS_BOTH | third_party_copy, 0, CMDQUE]);
+        data.extend_from_slice(&[
+            0,
+            0,
+            0x06,
+            HISUP_FORMAT_2,
+            ADDITIONAL_LEN,
+            TPGS_BOTH | third_party_copy,
+            0,
+            CMDQUE,
+        ]);
         push_padded(&mut data, &identity.vendor, 8);
         push_padded(&mut data, &identity.product, 16);
         push_padded(&mut data, &identity.revision, 4);

@@ -156,6 +156,11 @@ impl LogicalUnit {
         self.blocks
     }
 
+    /// Whether a nexus is known.
+    pub fn knows(&self, id: NexusId) -> bool {
+        self.nexuses.get(id).is_some()
+    }
+
     /// Nexuses that are known.
     pub fn nexus_count(&self) -> usize {
         self.nexuses.len()

@@ -39,12 +39,7 @@ impl LogicalUnit {
 
     /// In ascending order.
     fn supported_pages(&self) -> Vec<u8> {
-        let mut pages = vec![
-            SUPPORTED_PAGES,
-            UNIT_SERIAL_NUMBER,
-            DEVICE_IDENTIFICATION,
-            EXTENDED_INQUIRY,
-        ];
+        let mut pages = vec![SUPPORTED_PAGES, UNIT_SERIAL_NUMBER, DEVICE_IDENTIFICATION, EXTENDED_INQUIRY];
         if self.config.offload {
             pages.push(THIRD_PARTY_COPY);
         }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use scsi::{
-    AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, DataOut, Durability, Identity,
-    LogicalUnit, LogicalUnitConfig, Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept,
-    Reservations, SenseKey, Status, Step, TargetPort,
+    AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, CopyCommand, CopyFault, CopyRange,
+    CopyReport, CopySide, CopyWork, DataOut, Durability, Geometry, Identity, LogicalUnit, LogicalUnitConfig,
+    Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, RodToken, SenseKey, Status, Step, TargetPort,
+    UnitReference,
 };
 
 /// Host A, which all shorthand speaks for.
@@ -91,6 +92,48 @@ impl Medium {
         medium.iter().zip(with).position(|(a, b)| a != b).map(|at| at as u64)
     }
 
+    /// Copies within the medium; nothing else can be reached from here.
+    fn copy(&mut self, command: &CopyCommand) -> CopyReport {
+        let blocks = self.bytes.len() as u64 / BLOCK as u64;
+        let geometry = Geometry { block_size: BlockSize::B512, blocks };
+        match &command.work {
+            CopyWork::Segments(segments) => {
+                for segment in segments {
+                    command.progress.begin_segment();
+                    for (end, side) in
+                        [(segment.source, CopySide::Source), (segment.destination, CopySide::Destination)]
+                    {
+                        if end.unit != UnitReference::Own {
+                            return CopyReport::failed(CopyFault::Unreachable(side));
+                        }
+                    }
+                    match segment.resolve(geometry, geometry) {
+                        Ok(range) => self.copy_range(command, range),
+                        Err(fault) => return CopyReport::failed(fault),
+                    }
+                }
+                CopyReport::default()
+            }
+            CopyWork::CreateToken { ranges, .. } => {
+                ranges.iter().for_each(|range| command.progress.advance(range.len));
+                CopyReport { fault: None, token: Some(RodToken::from_bytes(&[0x5a; 512])) }
+            }
+            CopyWork::FromToken { ranges, .. } => {
+                for range in ranges {
+                    self.unmap(range.offset, range.len);
+                    command.progress.advance(range.len);
+                }
+                CopyReport::default()
+            }
+        }
+    }
+
+    fn copy_range(&mut self, command: &CopyCommand, range: CopyRange) {
+        let data = Bytes::copy_from_slice(self.slice(range.source_offset, range.len));
+        self.write(range.destination_offset, &[data]);
+        command.progress.advance(range.len);
+    }
+
     fn status(&self, offset: u64, len: u64, max_extents: usize) -> MediaOutcome {
         let mut extents: Vec<BlockExtent> = Vec::new();
         let mut at = offset;
@@ -153,6 +196,7 @@ impl Medium {
                     .map_or(MediaOutcome::Done, |offset| MediaOutcome::Miscompare { offset })
             }
             MediaCommand::BlockStatus { offset, len, max_extents } => self.status(offset, len, max_extents),
+            MediaCommand::Copy(copy) => MediaOutcome::Copied(self.copy(&copy)),
             MediaCommand::Flush { .. } | MediaCommand::Prefetch { .. } => MediaOutcome::Done,
         }
     }
@@ -222,6 +266,11 @@ impl Disk {
             Step::Media(command, pending) => {
                 let outcome = self.medium.perform(command);
                 self.unit.finish(pending, outcome)
+            }
+            Step::Background(command, pending, completion) => {
+                let outcome = self.medium.perform(command);
+                let _ = self.unit.finish(pending, outcome);
+                completion
             }
             Step::ReportLuns(report) => report.complete(&[Lun::default()]),
             Step::Persist(reservations, pending) => {

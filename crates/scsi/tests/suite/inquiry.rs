@@ -29,7 +29,7 @@ fn standard_data_describe_a_fixed_disk() {
     assert_eq!((data[2], data[3] & 0x0f), (6, 2), "SPC-4, response data format 2");
     assert_eq!(data[3] & 0xe0, 0, "no AERC, TrmTsk, NormACA");
     assert_eq!(usize::from(data[4]), data.len() - 5);
-    assert_eq!(data[5], 0x30, "TPGS: implicit and explicit; no SCCS, ACC, 3PC, PROTECT");
+    assert_eq!(data[5], 0x38, "TPGS: implicit and explicit; 3PC; no SCCS, ACC, PROTECT");
     assert_eq!(&data[8..36], b"PALISADEvolume          0001");
     let versions: Vec<u64> = data[58..74].chunks(2).map(number).filter(|version| *version != 0).collect();
     assert_eq!(versions, [0x00a0, 0x0960, 0x0460, 0x04c0], "SAM-5, iSCSI, SPC-4, SBC-3");
@@ -55,7 +55,7 @@ fn data_are_cut_to_any_allocation_length() {
 fn pages_that_are_listed_exist_and_others_do_not() {
     let mut disk = Disk::new();
     let listed = page(&mut disk, 0)[4..].to_vec();
-    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(listed, [0x00, 0x80, 0x83, 0x86, 0x8f, 0xb0, 0xb1, 0xb2]);
     for code in 0..=255 {
         let cdb = [0x12, 1, code, 0, 255, 0];
         if listed.contains(&code) {

@@ -16,6 +16,10 @@ fn sample(command: &Command) -> [u8; 16] {
         Operation::ModeSelect6
         | Operation::ModeSelect10
         | Operation::SetTargetPortGroups
+        | Operation::ExtendedCopyLid1
+        | Operation::ExtendedCopyLid4
+        | Operation::PopulateToken
+        | Operation::WriteUsingToken
         | Operation::Unmap => 0,
         Operation::PersistentReserveOut => u8::try_from(reserve_out(command).len()).unwrap(),
         _ => 1,
@@ -70,6 +74,20 @@ fn good(disk: &mut Disk, command: &Command, cdb: &[u8; 16]) -> Vec<u8> {
     answer
 }
 
+/// A disk that has made a token under list identifier 0, so that there is something to ask about.
+fn disk() -> Disk {
+    let mut disk = Disk::new();
+    let mut list = vec![0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16];
+    list.resize(32, 0);
+    disk.good(&[0x83, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], &list);
+    disk
+}
+
+/// The commands that `sample` makes succeed. COPY OPERATION ABORT needs a copy that is under way.
+fn commands() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|command| command.operation != Operation::CopyOperationAbort)
+}
+
 #[test]
 fn rows_are_sorted_and_unique() {
     assert!(COMMANDS.is_sorted_by_key(|command| (command.opcode, command.service_action)));
@@ -84,8 +102,8 @@ fn rows_are_sorted_and_unique() {
 /// A command cannot be half added: what is in the table is found, runs, and is reported.
 #[test]
 fn every_row_is_found_runs_and_is_reported() {
-    let mut disk = Disk::new();
-    for command in COMMANDS {
+    let mut disk = disk();
+    for command in commands() {
         let cdb = sample(command);
         let Lookup::Found(found) = find(&Cdb::from(cdb)) else { panic!("{} is not found", command.name) };
         assert_eq!(found.name, command.name);
@@ -154,8 +172,8 @@ fn every_reserved_bit_is_refused_and_named() {
 /// iSCSI pads every CDB to 16 bytes; what is in the padding does not matter.
 #[test]
 fn padding_is_not_looked_at() {
-    let mut disk = Disk::new();
-    for command in COMMANDS {
+    let mut disk = disk();
+    for command in commands() {
         let mut cdb = sample(command);
         cdb[usize::from(command.cdb_len)..].fill(0xff);
         good(&mut disk, command, &cdb);
@@ -164,8 +182,8 @@ fn padding_is_not_looked_at() {
 
 #[test]
 fn ignored_bits_change_nothing() {
-    let mut disk = Disk::new();
-    for command in COMMANDS {
+    let mut disk = disk();
+    for command in commands() {
         let plain = sample(command);
         let mut cdb = plain;
         cdb.iter_mut().zip(command.ignored).for_each(|(byte, ignored)| *byte |= ignored);
@@ -231,8 +249,8 @@ fn data_out_is_sized_from_the_cdb() {
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
     assert_eq!(
         outs.count(),
-        4 + 8,
-        "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, and PERSISTENT RESERVE OUT"
+        4 + 8 + 4,
+        "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, PERSISTENT RESERVE OUT, and copies"
     );
 }
 
@@ -240,9 +258,11 @@ fn data_out_is_sized_from_the_cdb() {
 fn reads_do_not_conflict_with_write_exclusive_reservations() {
     for command in COMMANDS {
         let expected = match command.operation {
-            Operation::Read | Operation::Verify | Operation::Prefetch | Operation::GetLbaStatus => {
-                Conflict::ExclusiveAccess
-            }
+            Operation::Read
+            | Operation::Verify
+            | Operation::Prefetch
+            | Operation::PopulateToken
+            | Operation::GetLbaStatus => Conflict::ExclusiveAccess,
             Operation::Inquiry
             | Operation::ReportLuns
             | Operation::RequestSense

@@ -28,6 +28,8 @@ fn ranges(command: &MediaCommand) -> Vec<(u64, u64)> {
             assert_eq!(sum(compare), sum(write));
             vec![(*offset, sum(compare))]
         }
+        // Ranges beyond the own unit are checked where they are resolved.
+        MediaCommand::Copy(_) => Vec::new(),
         MediaCommand::Unmap { ranges } => ranges.iter().map(|range| (range.offset, range.len)).collect(),
     }
 }
@@ -42,7 +44,7 @@ fn check(disk: &mut Disk, blocks: u64, block_size: u64, cdb: &Cdb, data: DataOut
             }
             assert!(completion.data_in_len() < 1 << 16);
         }
-        Step::Media(command, pending) => {
+        Step::Media(command, pending) | Step::Background(command, pending, _) => {
             for (offset, len) in ranges(&command) {
                 assert!(len > 0 && offset % block_size == 0 && len % block_size == 0, "{command:?}");
                 assert!(offset + len <= blocks * block_size, "{command:?}");

@@ -61,7 +61,8 @@ fn unit(descriptor: &[u8], own: &[u8; 16]) -> UnitReference {
     const BINARY: u8 = 0x01;
     const UNIT_NAA: u8 = 0x03;
     const ASSOCIATION_AND_TYPE: u8 = 0x3f;
-    let header = [byte(descriptor, 4) & 0x0f, byte(descriptor, 5) & ASSOCIATION_AND_TYPE, byte(descriptor, 7)];
+    let header =
+        [byte(descriptor, 4) & 0x0f, byte(descriptor, 5) & ASSOCIATION_AND_TYPE, byte(descriptor, 7)];
     let naa: [u8; 16] = array(descriptor, 8);
     match header {
         [BINARY, UNIT_NAA, 16] if naa == *own => UnitReference::Own,

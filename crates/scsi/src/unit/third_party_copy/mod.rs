@@ -83,11 +83,7 @@ impl LogicalUnit {
         self.start_copy(task, header, work)
     }
 
-    fn extended_copy(
-        &self,
-        lists: &parameter_list::Lists,
-        all: &Bytes,
-    ) -> Result<(Header, CopyWork), Sense> {
+    fn extended_copy(&self, lists: &parameter_list::Lists, all: &Bytes) -> Result<(Header, CopyWork), Sense> {
         let targets = descriptors::targets(all, lists.targets.clone(), &self.config.identity.naa)?;
         let segments = descriptors::segments(all, lists.segments.clone(), &targets)?;
         Ok((lists.header, CopyWork::Segments(segments)))

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 
 use super::lists::{Ending, Listed};
-use super::{
-    CONCURRENT_MAX, DESCRIPTOR_TYPES, DESCRIPTORS_LEN_MAX, SEGMENTS_MAX, TARGETS_MAX,
-};
+use super::{CONCURRENT_MAX, DESCRIPTOR_TYPES, DESCRIPTORS_LEN_MAX, SEGMENTS_MAX, TARGETS_MAX};
 use crate::command::Operation;
 use crate::completion::{Completion, Status};
 use crate::copy::SEGMENT_BYTES_MAX;
