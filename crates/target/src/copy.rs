@@ -6,6 +6,8 @@
 
 mod end;
 mod pieces;
+#[cfg(test)]
+mod tests;
 
 use crate::copies::{Requester, TokenSource};
 use crate::media::MediaFuture;
