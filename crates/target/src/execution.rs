@@ -310,12 +310,7 @@ impl Execution {
     }
 
     /// None for what was answered when it began.
-    fn ended(
-        &mut self,
-        session: Option<&Session>,
-        command: OnMedium,
-        outcome: Outcome,
-    ) -> Option<Answer> {
+    fn ended(&mut self, session: Option<&Session>, command: OnMedium, outcome: Outcome) -> Option<Answer> {
         self.ordered_running &= !command.ordered;
         let completion = match outcome {
             Outcome::Media(outcome, operation) => command.unit.finish(operation, outcome),

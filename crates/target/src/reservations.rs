@@ -75,7 +75,7 @@ impl LogicalUnitHandle {
                 Some(completion)
             }
             Started::Aborted => None,
-            Started::ReportLuns(_) | Started::Media(..) | Started::Persist(_) => {
+            Started::ReportLuns(_) | Started::Media(..) | Started::Background(..) | Started::Persist(_) => {
                 tracing::error!("a change of reservations led to something else");
                 Some(Completion::busy())
             }

@@ -9,8 +9,8 @@ use crate::{copy, media};
 use block::Volume;
 use parking_lot::Mutex;
 use scsi::{
-    Availability, ByteRange, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig, MediaCommand,
-    MediaOutcome, NexusId, NexusInfo, NotKept, Pending, PendingReservation, Reservations, Step,
+    Availability, ByteRange, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig,
+    MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Pending, PendingReservation, Reservations, Step,
     UnitAttention,
 };
 use std::sync::Arc;

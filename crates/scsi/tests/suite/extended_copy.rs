@@ -447,3 +447,31 @@ fn a_copy_has_the_rights_of_its_host() {
     disk.unit.set_availability(Availability::BecomingReady);
     assert_eq!(refusal(&disk, agent, CopySide::Source), Some(Status::CheckCondition));
 }
+
+/// SPC-4 5.13.1 by way of a copy: whoever a reservation shuts out does not come in through another unit.
+#[test]
+fn a_copy_honours_the_reservations_of_its_ends() {
+    use scsi::CopyAgent;
+    const WRITE_EXCLUSIVE: u8 = 1;
+    const EXCLUSIVE_ACCESS_REGISTRANTS_ONLY: u8 = 6;
+    let agent = |host: &'static str| CopyAgent { nexus: None, initiator: host, read_only: false };
+    let (a, b) = (agent("iqn.2026-01.test:a"), agent("iqn.2026-01.test:b"));
+    let stranger = agent("iqn.2026-01.test:c");
+    let keys = |old: u64, new: u64| [old.to_be_bytes(), new.to_be_bytes(), [0; 8]].concat();
+    for (kind, readable) in [(WRITE_EXCLUSIVE, true), (EXCLUSIVE_ACCESS_REGISTRANTS_ONLY, false)] {
+        let mut disk = Disk::new();
+        disk.good(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &keys(0, 1));
+        disk.good(&[0x5f, 1, kind, 0, 0, 0, 0, 0, 24, 0], &keys(1, 0));
+        for side in [CopySide::Source, CopySide::Destination] {
+            assert!(disk.unit.admit_copy(a, side).is_ok());
+            for other in [b, stranger, CopyAgent { nexus: Some(B), ..b }] {
+                let refused = disk.unit.admit_copy(other, side).err().map(|answer| answer.status);
+                let admitted = side == CopySide::Source && readable;
+                assert_eq!(refused, (!admitted).then_some(Status::ReservationConflict), "{kind} {other:?}");
+            }
+        }
+        let list = simple(segment(8, 0, 8));
+        let conflict = disk.of(B, &extended_copy(0, list.len()), &list);
+        assert_eq!(conflict.status, Status::ReservationConflict, "the command itself");
+    }
+}
