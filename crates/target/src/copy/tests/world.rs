@@ -218,7 +218,9 @@ impl Runtime for Clock {
 
 /// Which units the host may use, and whether it may only read.
 #[derive(Default)]
-pub(super) struct Grants(pub(super) Mutex<HashMap<[u8; 16], (Arc<LogicalUnitHandle>, bool)>>);
+pub(super) struct Grants(pub(super) Mutex<HashMap<[u8; 16], Grant>>);
+
+type Grant = (Arc<LogicalUnitHandle>, bool);
 
 impl CopyDirectory for Grants {
     fn unit_for_copy(&self, requester: &Requester, naa: &[u8; 16]) -> Option<UnitGrant> {
