@@ -5,6 +5,7 @@ mod connection;
 mod event;
 mod login;
 mod receive;
+mod session;
 mod task;
 mod transmit;
 
@@ -14,3 +15,4 @@ pub use event::{
     AsyncMessage, CloseReason, Command, Completion, DiscoveredTarget, Event, LoggedIn, Residual, TaskId,
     TaskManagementDone,
 };
+pub use session::{CONNECTIONS_MAX, Session};

@@ -100,6 +100,22 @@ pub(crate) fn is_operational(name: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failure;
 
+impl Key {
+    /// True for a key that only a session's first connection negotiates (RFC 7143 §13, "LO").
+    const fn is_leading_only(self) -> bool {
+        !matches!(
+            self,
+            Self::HeaderDigest
+                | Self::DataDigest
+                | Self::MaxRecvDataSegmentLength
+                | Self::OFMarker
+                | Self::IFMarker
+                | Self::OFMarkInt
+                | Self::IFMarkInt
+        )
+    }
+}
+
 impl Offer {
     /// This side's value of a numerical key, within the key's range.
     fn number(&self, key: Key) -> u32 {
@@ -110,7 +126,7 @@ impl Offer {
             Key::MaxOutstandingR2T => u32::from(self.max_outstanding_r2t.max(1)),
             Key::DefaultTime2Wait => u32::from(self.default_time2wait_s.min(3600)),
             Key::DefaultTime2Retain => u32::from(self.default_time2retain_s.min(3600)),
-            Key::MaxConnections => 1,
+            Key::MaxConnections => u32::from(self.max_connections.max(1)),
             Key::ProtocolLevel => PROTOCOL_LEVEL,
             _ => 0,
         }
@@ -157,16 +173,37 @@ pub(crate) struct Negotiation {
     offer: Offer,
     parameters: Parameters,
     session_type: SessionType,
+    /// The session is there already: what it agreed on stays.
+    joins: bool,
     seen: Vec<Key>,
 }
 
 impl Negotiation {
     pub(crate) fn new(offer: Offer) -> Self {
-        Self { offer, parameters: Parameters::default(), session_type: SessionType::Normal, seen: Vec::new() }
+        Self {
+            offer,
+            parameters: Parameters::default(),
+            session_type: SessionType::Normal,
+            joins: false,
+            seen: Vec::new(),
+        }
     }
 
     pub(crate) fn set_session_type(&mut self, session_type: SessionType) {
         self.session_type = session_type;
+    }
+
+    /// The connection joins a session that agreed on `session`: what is a connection's own is negotiated, the rest
+    /// holds as it is.
+    pub(crate) fn join(&mut self, session: Parameters) {
+        self.joins = true;
+        self.parameters = Parameters {
+            header_digest: self.parameters.header_digest,
+            data_digest: self.parameters.data_digest,
+            own_max_recv_data_segment_length: self.parameters.own_max_recv_data_segment_length,
+            peer_max_recv_data_segment_length: self.parameters.peer_max_recv_data_segment_length,
+            ..session
+        };
     }
 
     /// What was agreed, made consistent: FirstBurstLength never exceeds MaxBurstLength (RFC 7143 §13.14).
@@ -193,7 +230,8 @@ impl Negotiation {
             return Err(Failure);
         }
         self.seen.push(definition.key);
-        if definition.normal_only && self.session_type == SessionType::Discovery {
+        let of_no_meaning = definition.normal_only && self.session_type == SessionType::Discovery;
+        if of_no_meaning || self.joins && definition.key.is_leading_only() {
             text::put(out, name, "Irrelevant");
             return Ok(());
         }
@@ -241,7 +279,8 @@ impl Negotiation {
     /// Writes the initiator's offers.
     pub(crate) fn propose(&mut self, out: &mut Vec<u8>) {
         for definition in &DEFINITIONS {
-            if definition.normal_only && self.session_type == SessionType::Discovery {
+            let of_no_meaning = definition.normal_only && self.session_type == SessionType::Discovery;
+            if of_no_meaning || self.joins && definition.key.is_leading_only() {
                 continue;
             }
             let key = definition.key;

@@ -1,5 +1,9 @@
 //! A target and an initiator joined by two byte pipes, in virtual time: for tests and simulations.
 
+mod several;
+
+pub use several::Several;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::Read;

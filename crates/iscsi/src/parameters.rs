@@ -49,6 +49,8 @@ pub struct Offer {
     pub immediate_data: bool,
     /// MaxOutstandingR2T, tasks' R2Ts at a time (the lower wins).
     pub max_outstanding_r2t: u16,
+    /// MaxConnections, connections of the session (the lower wins).
+    pub max_connections: u16,
     /// DefaultTime2Wait, seconds (the higher wins).
     pub default_time2wait_s: u16,
     /// DefaultTime2Retain, seconds (the lower wins).
@@ -66,6 +68,7 @@ impl Default for Offer {
             initial_r2t: false,
             immediate_data: true,
             max_outstanding_r2t: 8,
+            max_connections: 1,
             default_time2wait_s: 2,
             default_time2retain_s: 0,
         }

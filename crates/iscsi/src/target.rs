@@ -1,4 +1,4 @@
-//! The target role: one TCP connection as a state machine, from login to logout.
+//! The target role: the connections of a session as a state machine, from login to logout.
 
 mod command;
 mod config;
@@ -6,7 +6,11 @@ mod connection;
 mod data_out;
 mod delivery;
 mod event;
+mod fence;
+mod link;
+mod links;
 mod login;
+mod logout;
 mod output;
 mod receive;
 mod security;
@@ -24,3 +28,4 @@ pub use event::{
     LogoutRequested, Redirect, Response, SendTargets, SessionEstablished, TargetAddress, TargetRecord,
     TaskId, TaskManagement, TaskManagementId,
 };
+pub use link::{JoinError, Joining, LinkId};

@@ -21,6 +21,7 @@ fn config() -> Config {
         initial_r2t: false,
         immediate_data: true,
         max_outstanding_r2t: 4,
+        max_connections: 1,
         default_time2wait_s: 5,
         default_time2retain_s: 10,
     };

@@ -117,7 +117,10 @@ fn respond(target: &mut target::Connection<CountingPool>, event: Event) {
             target.task_management_response(function.id, iscsi::pdu::TaskManagementResponse::Complete);
         }
         Event::LogoutRequested(_) => target.logout_accept(),
-        Event::SessionEstablished(_) | Event::AuthenticationFailed(_) | Event::Closed(_) => {}
+        Event::SessionEstablished(_)
+        | Event::AuthenticationFailed(_)
+        | Event::Ended(_)
+        | Event::Closed(_) => {}
     }
 }
 

@@ -1,10 +1,14 @@
 //! Who an initiator connection is, whom it wants, and what it offers.
 
+use core::ops::Range;
 use core::time::Duration;
 
 use crate::chap::Answers;
-use crate::parameters::Offer;
+use crate::parameters::{Offer, Parameters};
 use crate::{Cid, CmdSn, Isid, Tsih};
+
+/// Most of the low halves of task tags: below what makes a tag of FFFFFFFFh.
+pub(super) const TAGS_MAX: u16 = 0xfff0;
 
 /// Who an initiator connection is, whom it wants, and what it offers.
 #[derive(Clone, Debug)]
@@ -25,6 +29,10 @@ pub struct Config {
     pub cmd_sn: CmdSn,
     /// Requests made on earlier connections, whose [`super::TaskId`]s are not to come again.
     pub tasks_before: u64,
+    /// What the session that [`Config::tsih`] names has agreed on; none for a new session.
+    pub session: Option<Parameters>,
+    /// Low halves of the task tags this connection may use: no two connections of a session share one.
+    pub tags: Range<u16>,
     /// What is offered.
     pub offer: Offer,
     /// What to authenticate with. Without a secret that the target has to prove, one that wants no authentication is
@@ -53,6 +61,8 @@ impl Config {
             cid: Cid(1),
             cmd_sn: CmdSn(1),
             tasks_before: 0,
+            session: None,
+            tags: 0..TAGS_MAX,
             offer: Offer::default(),
             chap: None,
             security_stage: true,

@@ -7,12 +7,15 @@ use bytes::Bytes;
 
 use super::login::Login;
 use super::receive::Sink;
+use super::session::Numbers;
 use super::task::{DataJob, Kind, ScsiTask, Tasks, tag_of};
 use super::{CloseReason, Command, Config, Event, TaskId, TaskManagementDone};
 use crate::frame::{FrameReader, FrameWriter, length};
 use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Parameters};
-use crate::pdu::{self, Bhs, Header, IMMEDIATE, TaskManagementFunction, TaskManagementResponse, U24, flags};
-use crate::{CmdSn, Lun, PayloadPool, StatSn, TargetTransferTag};
+use crate::pdu::{
+    self, Bhs, Header, IMMEDIATE, LogoutReason, TaskManagementFunction, TaskManagementResponse, U24, flags,
+};
+use crate::{Cid, CmdSn, Lun, PayloadPool, StatSn, TargetTransferTag};
 
 /// Where a connection stands.
 pub(super) enum Phase {
@@ -51,7 +54,7 @@ pub struct Connection<P: PayloadPool> {
     /// The target asked for a logout: it goes out once nothing is under way, and at this time at the latest.
     pub(super) leave_by: Option<Duration>,
     /// A logout is under way.
-    logging_out: bool,
+    pub(super) logging_out: bool,
     pub(super) events: VecDeque<Event>,
 }
 
@@ -73,7 +76,7 @@ impl<P: PayloadPool> Connection<P> {
             control: VecDeque::new(),
             jobs: VecDeque::new(),
             queued: VecDeque::new(),
-            tasks: Tasks::after(config.tasks_before),
+            tasks: Tasks::new(config.tags.clone(), config.tasks_before),
             cmd_sn: config.cmd_sn,
             max_cmd_sn: config.cmd_sn,
             exp_stat_sn: None,
@@ -159,7 +162,8 @@ impl<P: PayloadPool> Connection<P> {
     pub(super) fn leave_if_time(&mut self) {
         let Some(by) = self.leave_by.filter(|_| !self.logging_out) else { return };
         if matches!(self.phase, Phase::FullFeature) && (self.tasks.commands == 0 || self.now >= by) {
-            self.logout();
+            // Other connections of the session are asked for themselves.
+            self.logout_connection(self.config.cid);
         }
     }
 
@@ -267,14 +271,25 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Closes the session in good order; send when no command is under way, or lose those.
     pub fn logout(&mut self) {
+        self.request_logout(LogoutReason::CloseSession, self.config.cid);
+    }
+
+    /// Has one connection of the session closed: this one, or another that no longer answers.
+    pub fn logout_connection(&mut self, cid: Cid) {
+        self.request_logout(LogoutReason::CloseConnection, cid);
+    }
+
+    fn request_logout(&mut self, reason: LogoutReason, cid: Cid) {
         if core::mem::replace(&mut self.logging_out, true) {
             return;
         }
-        let id = self.tasks.start(Kind::Logout);
+        let closes_this = reason == LogoutReason::CloseSession || cid == self.config.cid;
+        let id = self.tasks.start(Kind::Logout { closes_this });
         let header = pdu::LogoutRequest {
             opcode: pdu::LogoutRequest::OPCODE.0 | IMMEDIATE,
+            flags: flags::FINAL | reason.0,
             itt: tag_of(id).0.into(),
-            cid: self.config.cid.0.into(),
+            cid: cid.0.into(),
             ..pdu::LogoutRequest::blank()
         };
         self.push(*header.bytes(), Bytes::new());
@@ -302,10 +317,18 @@ impl<P: PayloadPool> Connection<P> {
         self.control.clear();
         self.jobs.clear();
         self.queued.clear();
-        self.tasks = Tasks::after(self.tasks.started);
+        self.tasks.clear();
         self.sink = Sink::Discard;
         self.direct = false;
         self.events.push_back(Event::Closed(reason));
+    }
+
+    pub(super) fn set_numbers(&mut self, numbers: Numbers) {
+        (self.cmd_sn, self.max_cmd_sn) = (numbers.cmd_sn, numbers.max_cmd_sn);
+    }
+
+    pub(super) const fn numbers(&self) -> Numbers {
+        Numbers { cmd_sn: self.cmd_sn, max_cmd_sn: self.max_cmd_sn }
     }
 
     /// True once the connection is over.

@@ -40,6 +40,9 @@ impl Login {
     pub(super) fn new(config: &Config) -> Self {
         let mut negotiation = Negotiation::new(config.offer.clone());
         negotiation.set_session_type(config.session_type());
+        if let Some(session) = config.session {
+            negotiation.join(session);
+        }
         Self {
             negotiation,
             stage: match config.security_stage || config.chap.is_some() {
@@ -201,7 +204,10 @@ impl<P: PayloadPool> Connection<P> {
             Stage::FullFeature => self.enter_full_feature(Tsih(response.tsih.get())),
             _ => self.close_with(CloseReason::Protocol("no such login stage")),
         }
-        self.max_cmd_sn = CmdSn(response.max_cmd_sn.get());
+        // In a session that is there already the window only moves on, as any PDU moves it.
+        if self.config.tsih == Tsih::NEW {
+            self.max_cmd_sn = CmdSn(response.max_cmd_sn.get());
+        }
     }
 
     fn enter_full_feature(&mut self, tsih: Tsih) {

@@ -329,6 +329,18 @@ impl<P: PayloadPool> Connection<P> {
         self.events.push_back(Event::TaskManagementDone(TaskManagementDone { id, response, ended }));
     }
 
+    /// Ends what a function ended that was asked for over another connection of the session.
+    pub(super) fn end_affected(
+        &mut self,
+        function: TaskManagementFunction,
+        lun: Lun,
+        cmd_sn: CmdSn,
+    ) -> Vec<TaskId> {
+        let mut ended = self.ended_by(function, lun, None, cmd_sn);
+        ended.retain(|task| self.tasks.end(*task).is_some());
+        ended
+    }
+
     /// The commands that a completed function ended: no responses come for them any more.
     fn ended_by(
         &self,
@@ -353,8 +365,13 @@ impl<P: PayloadPool> Connection<P> {
 
     fn logout_reply(&mut self, reply: &pdu::LogoutReply) {
         let response = LogoutResponse(reply.response);
+        let Some(id) = self.tasks.find(InitiatorTaskTag(reply.itt.get())) else { return };
+        let Some(Kind::Logout { closes_this }) = self.tasks.get_mut(id) else { return };
+        let closes_this = *closes_this;
+        self.tasks.end(id);
+        self.logging_out = false;
         self.events.push_back(Event::LoggedOut(response));
-        if response == LogoutResponse::Closed {
+        if response == LogoutResponse::Closed && closes_this {
             let asked = self.leave_by.is_some();
             self.close_with(if asked { CloseReason::AskedToLeave } else { CloseReason::LoggedOut });
         }

@@ -1,5 +1,7 @@
 //! What an initiator has under way: commands, and the few other requests that are answered.
 
+use core::ops::Range;
+
 use bytes::Bytes;
 
 use super::{Command, TaskId};
@@ -8,9 +10,6 @@ use crate::{CmdSn, InitiatorTaskTag, Lun};
 
 /// Bits of a [`TaskId`] and of an Initiator Task Tag that say which slot.
 const SLOT_BITS: u32 = 16;
-
-/// Most requests under way or queued; below what makes a tag of FFFFFFFFh.
-pub(super) const SLOTS_MAX: usize = 0xfff0;
 
 /// A command and what came back of it so far.
 pub(super) struct ScsiTask<B> {
@@ -39,7 +38,10 @@ pub(super) enum Kind<B> {
     SendTargets,
     /// An empty text request, because the target asked for one.
     Negotiation,
-    Logout,
+    Logout {
+        /// Not only another connection.
+        closes_this: bool,
+    },
 }
 
 struct Slot<B> {
@@ -51,14 +53,25 @@ struct Slot<B> {
 pub(super) struct Tasks<B> {
     slots: Vec<Slot<B>>,
     free: Vec<u16>,
+    /// The first slot's number, and one past the last's.
+    numbers: Range<u16>,
     pub(super) started: u64,
     pub(super) commands: usize,
 }
 
 impl<B> Tasks<B> {
-    /// None; the next has the number behind `started`.
-    pub(super) const fn after(started: u64) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), started, commands: 0 }
+    /// None; the next has the number behind `started`. Slots are numbered within `numbers`.
+    pub(super) const fn new(numbers: Range<u16>, started: u64) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), numbers, started, commands: 0 }
+    }
+
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.numbers.clone(), self.started);
+    }
+
+    fn place(&self, slot: u16) -> usize {
+        usize::from(slot).wrapping_sub(usize::from(self.numbers.start))
     }
 
     /// Starts a request; an id that names none when there are too many.
@@ -66,14 +79,15 @@ impl<B> Tasks<B> {
         self.started += 1;
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.slots.len() < SLOTS_MAX => {
+            None if self.slots.len() < self.numbers.len() => {
                 self.slots.push(Slot { id: None, kind: None });
-                u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
+                u16::try_from(self.slots.len() - 1).map_or(u16::MAX, |slot| slot + self.numbers.start)
             }
             None => u16::MAX,
         };
         let id = TaskId(self.started << SLOT_BITS | u64::from(slot));
-        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
+        let place = self.place(slot);
+        if let Some(place) = self.slots.get_mut(place) {
             self.commands += usize::from(matches!(kind, Kind::Scsi(_)));
             *place = Slot { id: Some(id), kind: Some(kind) };
         }
@@ -82,7 +96,8 @@ impl<B> Tasks<B> {
 
     pub(super) fn end(&mut self, id: TaskId) -> Option<Kind<B>> {
         let slot = slot_of(id);
-        let place = self.slots.get_mut(usize::from(slot)).filter(|place| place.id == Some(id))?;
+        let place = self.place(slot);
+        let place = self.slots.get_mut(place).filter(|place| place.id == Some(id))?;
         place.id = None;
         let kind = place.kind.take()?;
         self.commands -= usize::from(matches!(kind, Kind::Scsi(_)));
@@ -91,7 +106,8 @@ impl<B> Tasks<B> {
     }
 
     pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut Kind<B>> {
-        let place = self.slots.get_mut(usize::from(slot_of(id))).filter(|place| place.id == Some(id))?;
+        let place = self.place(slot_of(id));
+        let place = self.slots.get_mut(place).filter(|place| place.id == Some(id))?;
         place.kind.as_mut()
     }
 
@@ -105,7 +121,7 @@ impl<B> Tasks<B> {
     /// The request called `itt`.
     pub(super) fn find(&self, itt: InitiatorTaskTag) -> Option<TaskId> {
         let [.., high, low] = itt.0.to_be_bytes();
-        let id = self.slots.get(usize::from(u16::from_be_bytes([high, low])))?.id?;
+        let id = self.slots.get(self.place(u16::from_be_bytes([high, low])))?.id?;
         (tag_of(id) == itt).then_some(id)
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::TaskId;
 use super::connection::Connection;
 use super::event::{Cdb, Command, CommandSizer, Event, Response};
+use super::link::link_of;
 use super::output::{Numbering, ReadJob, sense_segment};
 use super::receive::{Current, Sink};
 use super::task::{Condition, Stage, Task};
@@ -64,7 +65,7 @@ impl<P: PayloadPool> Connection<P> {
             return Current::Ignored;
         }
         if !self.takes_commands() {
-            let reason = if self.logout.is_some() {
+            let reason = if self.is_leaving() {
                 RejectReason::WaitingForLogout
             } else {
                 RejectReason::CommandNotSupported
@@ -114,16 +115,18 @@ impl<P: PayloadPool> Connection<P> {
         let wanted = takes.min(expected_out);
         let starved = !too_much && wanted > 0 && !sizer.has_room(wanted);
         let takes = if too_much || starved { 0 } else { takes };
-        let limit = expected_out.min(self.parameters.first_burst_length);
+        let limit = expected_out.min(self.link.parameters.first_burst_length);
         // Data that comes without being asked for.
         let unsolicited_max =
-            if more && !self.parameters.initial_r2t { limit } else { frame.data_len.min(limit) };
+            if more && !self.link.parameters.initial_r2t { limit } else { frame.data_len.min(limit) };
         let (head_len, reserved) = self.plan_buffers(takes.min(expected_out), unsolicited_max);
         let condition = self.condition_of(more, frame.data_len, limit);
         let head = (head_len > 0).then(|| self.pool.take(size(head_len)));
         self.session.reserved += reserved;
+        let link = self.link.id;
         let id = self.session.tasks.start(|id| Task {
             id,
+            link,
             itt: InitiatorTaskTag(command.itt.get()),
             cmd_sn: CmdSn(command.cmd_sn.get()),
             lun,
@@ -151,13 +154,13 @@ impl<P: PayloadPool> Connection<P> {
             head_len,
             tail: None,
         })?;
-        self.sink = Sink::Task { id, offset: 0, end: head_len };
+        self.link.sink = Sink::Task { id, offset: 0, end: head_len };
         Some(id)
     }
 
     /// What is wrong with the data that comes with a command, `limit` bytes at most, or is announced by it.
     fn condition_of(&self, more: bool, data_len: u32, limit: u32) -> Option<Condition> {
-        let Parameters { initial_r2t, immediate_data, .. } = self.parameters;
+        let Parameters { initial_r2t, immediate_data, .. } = self.link.parameters;
         if more && initial_r2t || data_len > 0 && !immediate_data {
             return Some(Condition::UnexpectedUnsolicitedData);
         }
@@ -248,7 +251,7 @@ impl<P: PayloadPool> Connection<P> {
             stamp: task.stamp,
             starved: task.starved,
         };
-        self.events.push_back(Event::Command(command));
+        self.events.push_back((task.link, Event::Command(command)));
     }
 
     /// Ends a task for an iSCSI condition: CHECK CONDITION, ABORTED COMMAND (RFC 7143 §11.4.7.2).
@@ -289,6 +292,7 @@ impl<P: PayloadPool> Connection<P> {
 
     fn answer(&mut self, id: TaskId, response: Response) {
         let Some(task) = self.session.tasks.get_mut(id) else { return };
+        let Some(link) = link_of(&mut self.link, &mut self.others, task.link) else { return };
         let available = length(response.data_in.iter().map(Bytes::len).sum());
         let (residual_flags, residual) = residual(task, available);
         let (bidi_flags, bidi_residual) = bidi_residual(task, available);
@@ -296,8 +300,8 @@ impl<P: PayloadPool> Connection<P> {
         let has_data = chunks.len() > 0;
         let collapse = response.status == ScsiStatus::Good && response.sense.is_empty() && bidi_flags == 0;
         let follow_up = (!has_data || !collapse).then(|| {
-            let burst = self.parameters.peer_max_recv_data_segment_length;
-            let data_pdus = data_pdus(chunks.len(), burst, self.parameters.max_burst_length);
+            let burst = link.parameters.peer_max_recv_data_segment_length;
+            let data_pdus = data_pdus(chunks.len(), burst, link.parameters.max_burst_length);
             let header = pdu::ScsiResponse {
                 flags: flags::FINAL | residual_flags | bidi_flags,
                 status: response.status.0,
@@ -310,21 +314,21 @@ impl<P: PayloadPool> Connection<P> {
             (*header.bytes(), sense_segment(&response.sense))
         });
         if !has_data {
-            self.end_task(id);
             if let Some((bhs, data)) = follow_up {
-                self.output.push(bhs, data, Numbering::Status);
+                link.output.push(bhs, data, Numbering::Status);
             }
+            self.end_task(id);
             return;
         }
         task.stage = Stage::Answering;
-        self.output.reads.push_back(ReadJob {
+        link.output.reads.push_back(ReadJob {
             task: id,
             itt: task.itt,
             lun: task.lun,
             chunks,
             offset: 0,
             data_sn: if task.write { task.r2t_sn } else { 0 },
-            burst_left: self.parameters.max_burst_length,
+            burst_left: link.parameters.max_burst_length,
             collapse,
             status: response.status,
             residual_flags,

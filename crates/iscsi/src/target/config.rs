@@ -38,6 +38,9 @@ pub struct Config {
     /// How long a task management function waits for data that was asked for and is no longer
     /// wanted (RFC 7143 §4.2.3.3). Initiators that abort fast never send it.
     pub abort_data_wait: Duration,
+    /// How long commands that were lost with a connection may be missing, while others wait for them, before the
+    /// session ends; no less than Time2Wait and Time2Retain together.
+    pub command_gap_wait: Duration,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             nop_interval: Some(Duration::from_secs(15)),
             nop_timeout: Duration::from_secs(15),
             abort_data_wait: Duration::from_secs(1),
+            command_gap_wait: Duration::from_secs(5),
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::TaskId;
 use super::connection::Connection;
+use super::link::link_of;
 use super::output::Numbering;
 use super::receive::{Current, Sink};
 use super::task::{Condition, OpenTransfer, Stage};
 use crate::frame::size;
-use crate::pdu::{self, Bhs, Header, flags};
+use crate::pdu::{self, Bhs, Header, RejectReason, flags};
 use crate::{InitiatorTaskTag, PayloadPool, TargetTransferTag};
 
 impl<P: PayloadPool> Connection<P> {
@@ -24,13 +25,17 @@ impl<P: PayloadPool> Connection<P> {
             self.session.tasks.find_transfer(ttt, itt)
         };
         let Some(id) = found else { return Current::Ignored };
+        // Data comes on the connection of its command (RFC 7143 §4.2.5.1).
+        if self.session.tasks.get(id).is_some_and(|task| task.link != self.link.id) {
+            return Current::Rejected(*bhs, RejectReason::ProtocolError);
+        }
         let placed =
             if ttt.is_none() { self.place_unsolicited(id, pdu) } else { self.place_solicited(id, pdu) };
         let Some(task) = self.session.tasks.get_mut(id) else { return Current::Ignored };
         match placed {
             Ok(()) if task.condition.is_none() && task.stage != Stage::Aborting => {
                 let (offset, end) = (pdu.buffer_offset.get(), task.wanted());
-                self.sink = Sink::Task { id, offset, end };
+                self.link.sink = Sink::Task { id, offset, end };
             }
             Ok(()) => {}
             Err(condition) => {
@@ -47,7 +52,7 @@ impl<P: PayloadPool> Connection<P> {
             return Err(Condition::UnexpectedUnsolicitedData);
         }
         let len = pdu.data_length.get();
-        let limit = task.expected_out.min(self.parameters.first_burst_length);
+        let limit = task.expected_out.min(self.link.parameters.first_burst_length);
         if len > limit.saturating_sub(task.unsolicited_len) {
             return Err(Condition::IncorrectAmountOfData);
         }
@@ -89,7 +94,7 @@ impl<P: PayloadPool> Connection<P> {
                 task.received += kept;
                 task.unsolicited_len += len;
             }
-            let full = task.unsolicited_len >= task.expected_out.min(self.parameters.first_burst_length);
+            let full = task.unsolicited_len >= task.expected_out.min(self.link.parameters.first_burst_length);
             task.unsolicited &= !(last || fine && full);
         } else if let Some(place) = task.transfers.iter().position(|transfer| transfer.ttt == ttt) {
             if let Some(transfer) = task.transfers.get_mut(place).filter(|_| fine) {
@@ -117,7 +122,7 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Asks for the data that is missing, as far as the limits allow.
     pub(super) fn ask_for_data(&mut self, id: TaskId) {
-        let outstanding_max = usize::from(self.parameters.max_outstanding_r2t);
+        let outstanding_max = usize::from(self.link.parameters.max_outstanding_r2t);
         loop {
             let Some(task) = self.session.tasks.get_mut(id) else { return };
             if task.r2t_sn == 0 {
@@ -130,7 +135,7 @@ impl<P: PayloadPool> Connection<P> {
             if !self.has_buffer(id) {
                 return;
             }
-            self.ask(id, missing.min(self.parameters.max_burst_length));
+            self.ask(id, missing.min(self.link.parameters.max_burst_length));
         }
     }
 
@@ -191,6 +196,7 @@ impl<P: PayloadPool> Connection<P> {
     fn ask(&mut self, id: TaskId, len: u32) {
         let ttt = self.session.tasks.transfer_tag(id);
         let Some(task) = self.session.tasks.get_mut(id) else { return };
+        let Some(link) = link_of(&mut self.link, &mut self.others, task.link) else { return };
         let header = pdu::ReadyToTransfer {
             lun: task.lun.0,
             itt: task.itt.0.into(),
@@ -203,7 +209,7 @@ impl<P: PayloadPool> Connection<P> {
         task.transfers.push_back(OpenTransfer { ttt, offset: task.asked, left: len, data_sn: 0 });
         task.r2t_sn += 1;
         task.asked += len;
-        self.output.push(*header.bytes(), Default::default(), Numbering::Next);
+        link.output.push(*header.bytes(), Default::default(), Numbering::Next);
     }
 }
 

@@ -9,11 +9,11 @@ use crate::parameters::{Parameters, SessionType};
 use crate::pdu::{LogoutReason, RejectReason, ScsiStatus, TaskAttribute, TaskManagementFunction};
 use crate::{Cid, InitiatorTaskTag, Isid, Lun, PortalGroupTag, Tsih};
 
-/// A task on this connection; never used twice in the connection's life.
+/// A task of this session; never used twice in the session's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(crate) u64);
 
-/// A task management function under way on this connection.
+/// A task management function under way in this session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskManagementId(pub(crate) u64);
 
@@ -69,7 +69,7 @@ pub enum Event {
     LoginProven(LoginProven),
     /// A login could not prove it, or did not follow the rules; it was refused. `Closed` follows.
     AuthenticationFailed(chap::Failure),
-    /// The full feature phase has begun.
+    /// The full feature phase of a connection has begun, and with the first one that of the session.
     SessionEstablished(SessionEstablished),
     /// The initiator asks which targets there are. Answer with `send_targets`.
     SendTargets(SendTargets),
@@ -79,7 +79,10 @@ pub enum Event {
     TaskManagement(TaskManagement),
     /// The initiator logs out. Answer with `logout_accept` once nothing of it is running any more.
     LogoutRequested(LogoutRequested),
-    /// The connection is over: send what `poll_transmit` still yields, then close the socket. The last event.
+    /// A connection ended and others of the session go on: these of its tasks were delivered, and get no response any
+    /// more, whatever the caller does with them (RFC 7143 §7.5).
+    Ended(Vec<TaskId>),
+    /// The connection is over: send what `poll_transmit` still yields, then close the socket. Its last event.
     Closed(CloseReason),
 }
 
@@ -252,7 +255,7 @@ pub struct TaskManagement {
     pub function: TaskManagementFunction,
     /// Logical unit number.
     pub lun: Lun,
-    /// The delivered tasks of this connection that the function ends.
+    /// The delivered tasks of this session, on whichever connection, that the function ends.
     pub aborted: Vec<TaskId>,
 }
 
@@ -320,6 +323,12 @@ pub enum CloseReason {
     /// The initiator was asked to log out and did not, within the time it was given.
     #[error("the initiator did not log out when asked to")]
     LogoutOverdue,
+    /// The initiator made another connection in its place (RFC 7143 §6.3.4).
+    #[error("another connection took its place")]
+    Reinstated,
+    /// Commands were lost with another connection, and not sent again in time.
+    #[error("commands lost with a connection were not sent again")]
+    CommandsMissing,
     /// The caller closed it.
     #[error("closed by this side")]
     Local,

@@ -4,16 +4,18 @@
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::event::{
     CloseReason, Event, LoginAccept, LoginProven, LoginRequested, Redirect, SessionEstablished,
 };
+use super::link::{LinkId, Phase};
 use super::output::Numbering;
 use super::security::{Refusal, Security};
+use super::window::Window;
 use crate::chap;
 use crate::frame::size;
 use crate::negotiate::Negotiation;
-use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Offer, SessionType};
+use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Offer, Parameters, SessionType};
 use crate::pdu::{self, Bhs, Header, LoginStatus, Stage, flags};
 use crate::{Cid, CmdSn, Isid, PayloadPool, PortalGroupTag, Tsih, text};
 
@@ -299,6 +301,16 @@ impl Login {
         }
     }
 
+    /// True when it waits for the caller.
+    pub(super) const fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The connection joins a session that has agreed on `parameters`.
+    pub(super) fn join(&mut self, parameters: Parameters) {
+        self.negotiation.join(parameters);
+    }
+
     fn tsih(&self) -> Tsih {
         self.accepted.as_ref().map_or(Tsih::NEW, |accepted| accepted.tsih)
     }
@@ -318,17 +330,25 @@ fn respond_to(request: &pdu::LoginRequest) -> pdu::LoginResponse {
 impl<P: PayloadPool> Connection<P> {
     /// A login request is there whole.
     pub(super) fn login_request(&mut self, bhs: &Bhs, text: &[u8]) {
-        let Phase::Login(login) = &mut self.phase else { return };
+        let Phase::Login(login) = &mut self.link.phase else { return };
         let step = login.request(bhs, text);
-        // Login requests are immediate: the first command has the CmdSN of the last of them.
-        self.session.window.start(CmdSn(pdu::LoginRequest::of(bhs).cmd_sn.get()));
+        // Login requests are immediate: the first command has the CmdSN of the last of them. Those of a connection
+        // that joins a session have a CmdSN of a numbering that runs already.
+        let request = pdu::LoginRequest::of(bhs);
+        let first = CmdSn(request.cmd_sn.get());
+        match (self.link.id, Tsih(request.tsih.get())) {
+            (LinkId::LEADING, Tsih::NEW) => self.session.window.start(first),
+            // Another session's window is not this one's to tell.
+            (LinkId::LEADING, _) => self.session.window.shut(first),
+            _ => {}
+        }
         self.login_step(step);
     }
 
     /// Has a login that was requested prove something first: `LoginProven` follows, or `AuthenticationFailed` and the
     /// end. Ignored when none is waiting.
     pub fn login_authenticate(&mut self, demand: chap::Demand, portal_group_tag: PortalGroupTag) {
-        let Phase::Login(login) = &mut self.phase else { return };
+        let Phase::Login(login) = &mut self.link.phase else { return };
         if let Some(step) = login.authenticate(demand, portal_group_tag) {
             self.login_step(step);
         }
@@ -336,7 +356,7 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Lets a login go on. Ignored when none is waiting, or when it has not proven what it has to.
     pub fn login_accept(&mut self, accept: LoginAccept) {
-        let Phase::Login(login) = &mut self.phase else { return };
+        let Phase::Login(login) = &mut self.link.phase else { return };
         if let Some(step) = login.accept(accept) {
             self.login_step(step);
         }
@@ -344,7 +364,7 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Refuses a login; the connection closes. Ignored when none is waiting.
     pub fn login_reject(&mut self, status: LoginStatus) {
-        if matches!(&self.phase, Phase::Login(login) if login.waiting.is_some()) {
+        if matches!(&self.link.phase, Phase::Login(login) if login.waiting.is_some()) {
             self.refuse_login(status);
         }
     }
@@ -352,7 +372,7 @@ impl<P: PayloadPool> Connection<P> {
     /// Sends a login elsewhere: `TargetAddress` goes with the status, and the connection closes (RFC 7143
     /// §11.13.5). Ignored when no login is waiting.
     pub fn login_redirect(&mut self, redirect: &Redirect) {
-        let Phase::Login(login) = &self.phase else { return };
+        let Phase::Login(login) = &self.link.phase else { return };
         if login.waiting.is_none() {
             return;
         }
@@ -366,10 +386,13 @@ impl<P: PayloadPool> Connection<P> {
 
     fn login_step(&mut self, step: Result<Step, Refusal>) {
         match step {
-            Ok(Step::Ask(requested)) => self.events.push_back(Event::LoginRequested(requested)),
-            Ok(Step::Proven(proven)) => self.events.push_back(Event::LoginProven(proven)),
+            Ok(Step::Ask(requested)) => {
+                self.link.cid = requested.cid;
+                self.tell(Event::LoginRequested(requested));
+            }
+            Ok(Step::Proven(proven)) => self.tell(Event::LoginProven(proven)),
             Ok(Step::Respond(response, data)) => {
-                self.output.push(*response.bytes(), data, Numbering::Status);
+                self.link.output.push(*response.bytes(), data, Numbering::Status);
                 let done = flags::TRANSIT | Stage::FullFeature.0;
                 if response.flags & done == done {
                     self.enter_full_feature();
@@ -377,28 +400,39 @@ impl<P: PayloadPool> Connection<P> {
             }
             Err(Refusal { status, failure }) => {
                 self.refuse_login(status);
-                failure.into_iter().for_each(|why| self.events.push_front(Event::AuthenticationFailed(why)));
+                let link = self.link.id;
+                failure
+                    .into_iter()
+                    .for_each(|why| self.events.push_front((link, Event::AuthenticationFailed(why))));
             }
         }
     }
 
     fn enter_full_feature(&mut self) {
-        let Phase::Login(login) = core::mem::replace(&mut self.phase, Phase::FullFeature) else { return };
+        let Phase::Login(login) = core::mem::replace(&mut self.link.phase, Phase::FullFeature) else {
+            return;
+        };
         let parameters = login.negotiation.finish();
-        self.parameters = parameters;
-        if let Some(requested) = &login.requested {
+        self.link.parameters = parameters;
+        if let Some(requested) = login.requested.as_ref().filter(|_| self.link.id == LinkId::LEADING) {
             self.session.session_type = requested.session_type;
             self.session.isid = requested.isid;
-            self.session.cid = requested.cid;
+            self.session.tsih = login.tsih();
+            self.session.parameters = Some(parameters);
+            if requested.tsih != Tsih::NEW {
+                // The caller makes a session of its own of it after all.
+                let next = self.session.window.expected();
+                self.session.window = Window::new(self.config.command_window);
+                self.session.window.start(next);
+            }
         }
-        self.session.tsih = login.tsih();
-        self.reader.enter_full_feature(
+        self.link.reader.enter_full_feature(
             parameters.header_digest,
             parameters.data_digest,
             parameters.own_max_recv_data_segment_length,
         );
-        self.output.digests_after_login = Some((parameters.header_digest, parameters.data_digest));
-        self.events.push_back(Event::SessionEstablished(SessionEstablished {
+        self.link.output.digests_after_login = Some((parameters.header_digest, parameters.data_digest));
+        self.tell(Event::SessionEstablished(SessionEstablished {
             tsih: self.session.tsih,
             session_type: self.session.session_type,
             parameters,
@@ -417,14 +451,14 @@ impl<P: PayloadPool> Connection<P> {
     fn refuse_login_with(&mut self, status: LoginStatus, text: Bytes) {
         let mut response =
             pdu::LoginResponse { flags: 0, status: status.0.into(), ..pdu::LoginResponse::blank() };
-        if let Phase::Login(login) = &self.phase
+        if let Phase::Login(login) = &self.link.phase
             && let Some(constant) = login.constant
         {
             response.isid = constant.isid;
             response.tsih = constant.tsih.into();
             response.itt = constant.itt.into();
         }
-        self.output.push(*response.bytes(), text, Numbering::Status);
+        self.link.output.push(*response.bytes(), text, Numbering::Status);
         self.close_with(CloseReason::LoginRefused(status));
     }
 }

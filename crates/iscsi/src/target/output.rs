@@ -86,6 +86,12 @@ impl Output {
         self.control.push_back(Outgoing { bhs, data, numbering });
     }
 
+    /// The StatSN that comes next once all that is queued, read data apart, has gone out.
+    pub(super) fn stat_sn_behind_queue(&self) -> StatSn {
+        let queued = self.control.iter().filter(|outgoing| outgoing.numbering == Numbering::Status);
+        self.stat_sn.plus(length(queued.count()))
+    }
+
     /// The initiator does not take its answers.
     pub(super) const fn is_clogged(&self) -> bool {
         self.control_bytes > CONTROL_BYTES_MAX

@@ -4,14 +4,15 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
+use super::link::Phase;
 use super::output::Numbering;
 use super::window::{Order, Unit};
 use super::{CloseReason, CommandSizer, TaskId};
 use crate::frame::{Frame, FrameError, length, size};
 use crate::parameters::SessionType;
 use crate::pdu::{self, BasicHeader, Bhs, Header, Opcode, RejectReason};
-use crate::{CmdSn, InitiatorTaskTag, PayloadPool, TargetTransferTag};
+use crate::{CmdSn, InitiatorTaskTag, PayloadPool, StatSn, TargetTransferTag};
 
 /// Longest ping data and text taken in one PDU, bytes; the rest of longer ping data is not returned.
 const COLLECT_BYTES_MAX: usize = 64 << 10;
@@ -45,65 +46,65 @@ impl<P: PayloadPool> Connection<P> {
     /// Where the next bytes from the socket go. Empty when nothing more may be read for now: the
     /// initiator does not take what was sent to it, or the connection is closed. Transmit, then ask again.
     pub fn recv_space(&mut self) -> &mut [u8] {
-        self.direct = false;
-        if matches!(self.phase, Phase::Closed) || self.output.is_clogged() {
+        self.link.direct = false;
+        if matches!(self.link.phase, Phase::Closed) || self.link.output.is_clogged() {
             return &mut [];
         }
-        let direct_len = self.reader.direct_len();
-        if let (1.., Sink::Task { id, offset, end }) = (direct_len, &self.sink) {
+        let direct_len = self.link.reader.direct_len();
+        if let (1.., Sink::Task { id, offset, end }) = (direct_len, &self.link.sink) {
             let len = length(direct_len).min(end.saturating_sub(*offset));
             let task = self.session.tasks.get_mut(*id);
             let room = task.map_or(0, |task| task.room(*offset, len).len());
             if room > 0 {
-                self.direct = true;
+                self.link.direct = true;
                 let task = self.session.tasks.get_mut(*id);
                 return task.map(|task| task.room(*offset, len)).unwrap_or_default();
             }
         }
-        self.reader.space()
+        self.link.reader.space()
     }
 
     /// `count` bytes were put into [`Connection::recv_space`] at `now`.
     pub fn received(&mut self, count: usize, now: Duration, sizer: &dyn CommandSizer) {
         self.now = now;
-        if count == 0 || matches!(self.phase, Phase::Closed) {
+        if count == 0 || matches!(self.link.phase, Phase::Closed) {
             return;
         }
         // Any sign of life answers a NOP-In.
-        self.keep_alive.last_received = now;
-        self.keep_alive.asked_at = None;
-        if core::mem::take(&mut self.direct) {
+        self.link.keep_alive.last_received = now;
+        self.link.keep_alive.asked_at = None;
+        if core::mem::take(&mut self.link.direct) {
             self.received_direct(count);
         } else {
-            self.reader.filled(count);
+            self.link.reader.filled(count);
         }
         self.cut(sizer);
     }
 
     fn received_direct(&mut self, count: usize) {
-        let Sink::Task { id, offset, .. } = &mut self.sink else { return };
+        let Sink::Task { id, offset, .. } = &mut self.link.sink else { return };
         let Some(task) = self.session.tasks.get_mut(*id) else {
             // Aborted meanwhile: the bytes went with it.
-            self.reader.direct_lost(count);
-            self.current = Current::Ignored;
-            self.sink = Sink::Discard;
+            self.link.reader.direct_lost(count);
+            self.link.current = Current::Ignored;
+            self.link.sink = Sink::Discard;
             return;
         };
         let bytes = task.room(*offset, length(count));
-        self.reader.direct_filled(bytes);
+        self.link.reader.direct_filled(bytes);
         *offset += length(bytes.len());
     }
 
     /// Handles all that is there whole.
     fn cut(&mut self, sizer: &dyn CommandSizer) {
-        while !matches!(self.phase, Phase::Closed) {
-            if self.reader.in_data() {
+        while !matches!(self.link.phase, Phase::Closed) {
+            if self.link.reader.in_data() {
                 self.take_data();
-                let Some(digest_fits) = self.reader.end_data() else { return };
+                let Some(digest_fits) = self.link.reader.end_data() else { return };
                 self.end(digest_fits);
                 continue;
             }
-            match self.reader.next_header() {
+            match self.link.reader.next_header() {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
                     self.begin(&frame, sizer);
@@ -121,12 +122,12 @@ impl<P: PayloadPool> Connection<P> {
     }
 
     fn take_data(&mut self) {
-        let bytes = self.reader.take_data();
-        match &mut self.sink {
+        let bytes = self.link.reader.take_data();
+        match &mut self.link.sink {
             Sink::Discard => {}
             Sink::Collect => {
-                let room = COLLECT_BYTES_MAX.saturating_sub(self.collected.len());
-                self.collected.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+                let room = COLLECT_BYTES_MAX.saturating_sub(self.link.collected.len());
+                self.link.collected.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
             }
             Sink::Task { id, offset, end } => {
                 let kept = bytes.get(..size(end.saturating_sub(*offset))).unwrap_or(bytes);
@@ -140,11 +141,12 @@ impl<P: PayloadPool> Connection<P> {
 
     /// A header is there: decides where its data goes.
     fn begin(&mut self, frame: &Frame, sizer: &dyn CommandSizer) {
-        self.sink = Sink::Discard;
+        self.link.sink = Sink::Discard;
         let bhs = frame.bhs;
         let basic = BasicHeader::of(&bhs);
         let opcode = basic.opcode();
-        self.current = match (&self.phase, opcode) {
+        self.take_acknowledgement(&bhs);
+        self.link.current = match (&self.link.phase, opcode) {
             (Phase::Login(_), Opcode::LoginRequest) => self.collect(Current::Login(bhs)),
             (Phase::Login(_), _) => {
                 self.refuse_in_login();
@@ -160,16 +162,24 @@ impl<P: PayloadPool> Connection<P> {
         };
     }
 
+    /// Every request tells which responses have arrived, at the same place (RFC 7143 §4.2.2.2).
+    fn take_acknowledgement(&mut self, bhs: &Bhs) {
+        self.link.acknowledged = StatSn(pdu::NopOut::of(bhs).exp_stat_sn.get());
+        if !self.session.functions.is_empty() {
+            self.run_fenced_functions();
+        }
+    }
+
     fn collect(&mut self, current: Current) -> Current {
-        self.sink = Sink::Collect;
-        self.collected.clear();
+        self.link.sink = Sink::Collect;
+        self.link.collected.clear();
         current
     }
 
     /// A PDU is there whole.
     fn end(&mut self, digest_fits: bool) {
-        let current = core::mem::replace(&mut self.current, Current::Ignored);
-        self.sink = Sink::Discard;
+        let current = core::mem::replace(&mut self.link.current, Current::Ignored);
+        self.link.sink = Sink::Discard;
         if !digest_fits {
             self.end_damaged(current);
             return;
@@ -177,12 +187,12 @@ impl<P: PayloadPool> Connection<P> {
         match current {
             Current::Ignored => {}
             Current::Login(bhs) => {
-                let text = core::mem::take(&mut self.collected);
+                let text = core::mem::take(&mut self.link.collected);
                 self.login_request(&bhs, &text);
             }
             Current::Numbered(bhs) => {
-                let data = Bytes::copy_from_slice(&self.collected);
-                self.collected.clear();
+                let data = Bytes::copy_from_slice(&self.link.collected);
+                self.link.collected.clear();
                 self.numbered(bhs, data);
             }
             Current::Command(bhs, id) => {
@@ -227,7 +237,7 @@ impl<P: PayloadPool> Connection<P> {
         if basic.opcode() == Opcode::NopOut && basic.itt.get() == u32::MAX {
             return;
         }
-        self.in_turn(CmdSn(pdu::NopOut::of(&bhs).cmd_sn.get()), Unit::Pdu(bhs, data));
+        self.in_turn(CmdSn(pdu::NopOut::of(&bhs).cmd_sn.get()), Unit::Pdu(self.link.id, bhs, data));
     }
 
     /// Carries `unit` out when its CmdSN is up, and then what waited for it.
@@ -249,13 +259,16 @@ impl<P: PayloadPool> Connection<P> {
                 self.run_ordered_functions();
             }
         }
+        if self.session.lost_up_to.is_some() {
+            self.check_gap();
+        }
     }
 
     /// Keeps a unit until its turn; what would take too much memory ends the connection.
     fn hold(&mut self, cmd_sn: CmdSn, unit: Unit) {
-        if let Unit::Pdu(_, data) = &unit {
-            self.held_bytes += data.len();
-            if self.held_bytes > COLLECT_BYTES_MAX {
+        if let Unit::Pdu(_, _, data) = &unit {
+            self.link.held_bytes += data.len();
+            if self.link.held_bytes > COLLECT_BYTES_MAX {
                 let reason = RejectReason::ProtocolError;
                 self.close_with(CloseReason::Protocol(reason, "too much data ahead of its turn"));
                 return;
@@ -267,10 +280,10 @@ impl<P: PayloadPool> Connection<P> {
     fn take_turn(&mut self, unit: Unit) {
         match unit {
             Unit::Command(id) => self.admit(id),
-            Unit::Pdu(bhs, data) => {
-                self.held_bytes = self.held_bytes.saturating_sub(data.len());
-                self.carry_out(&bhs, data);
-            }
+            Unit::Pdu(link, bhs, data) => self.at(link, |session| {
+                session.link.held_bytes = session.link.held_bytes.saturating_sub(data.len());
+                session.carry_out(&bhs, data);
+            }),
             Unit::Skip => {}
         }
     }
@@ -290,14 +303,14 @@ impl<P: PayloadPool> Connection<P> {
         if nop.itt.get() == u32::MAX {
             return;
         }
-        let len = size(self.parameters.peer_max_recv_data_segment_length).min(data.len());
+        let len = size(self.link.parameters.peer_max_recv_data_segment_length).min(data.len());
         let reply = pdu::NopIn {
             lun: nop.lun,
             itt: nop.itt,
             ttt: TargetTransferTag::NONE.0.into(),
             ..pdu::NopIn::blank()
         };
-        self.output.push(*reply.bytes(), data.slice(..len), Numbering::Status);
+        self.link.output.push(*reply.bytes(), data.slice(..len), Numbering::Status);
     }
 
     /// Rejects a PDU that is not known to carry a CmdSN, or that does and is to count.
@@ -322,13 +335,18 @@ impl<P: PayloadPool> Connection<P> {
     pub(super) fn reject(&mut self, bhs: &Bhs, reason: RejectReason) {
         let header =
             pdu::Reject { reason: reason.0, itt: InitiatorTaskTag::NONE.0.into(), ..pdu::Reject::blank() };
-        self.output.push(*header.bytes(), Bytes::copy_from_slice(bhs), Numbering::Status);
+        self.link.output.push(*header.bytes(), Bytes::copy_from_slice(bhs), Numbering::Status);
     }
 
     /// True in the full feature phase of a session that carries SCSI commands.
     pub(super) fn takes_commands(&self) -> bool {
-        matches!(self.phase, Phase::FullFeature)
+        matches!(self.link.phase, Phase::FullFeature)
             && self.session.session_type == SessionType::Normal
-            && self.logout.is_none()
+            && !self.is_leaving()
+    }
+
+    /// True when a logout is under way that closes this connection.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.link.leaving || self.session.closing
     }
 }

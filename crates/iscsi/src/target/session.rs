@@ -1,4 +1,4 @@
-//! What belongs to a session rather than to a connection. For now a session has one connection.
+//! What belongs to a session rather than to one of its connections.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use super::delivery::Delivery;
 use super::task::Tasks;
 use super::window::Window;
-use super::{TaskId, TaskManagementId};
-use crate::parameters::SessionType;
-use crate::pdu::TaskManagementFunction;
-use crate::{Cid, CmdSn, InitiatorTaskTag, Isid, Lun, Tsih};
+use super::{LinkId, TaskId, TaskManagementId};
+use crate::parameters::{Parameters, SessionType};
+use crate::pdu::{TaskManagementFunction, TaskManagementResponse};
+use crate::{CmdSn, InitiatorTaskTag, Isid, Lun, StatSn, Tsih};
 
 /// How far a task management function has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +20,16 @@ pub(super) enum Progress {
     Draining(Vec<TaskId>, Duration),
     /// With the caller.
     Delivered,
+    /// Answered by the caller. Responses that went out before on other connections have to arrive first
+    /// (§4.2.3.3 e, §4.2.2.3.3): there are these StatSNs to be acknowledged.
+    Fenced(TaskManagementResponse, Vec<(LinkId, StatSn)>),
 }
 
 /// A task management function under way.
 #[derive(Clone, Debug)]
 pub(super) struct Function {
     pub(super) id: TaskManagementId,
+    pub(super) link: LinkId,
     pub(super) itt: InitiatorTaskTag,
     pub(super) cmd_sn: CmdSn,
     pub(super) function: TaskManagementFunction,
@@ -40,7 +44,16 @@ pub(super) struct Session<B> {
     pub(super) session_type: SessionType,
     pub(super) isid: Isid,
     pub(super) tsih: Tsih,
-    pub(super) cid: Cid,
+    /// What its first connection negotiated; none before its full feature phase.
+    pub(super) parameters: Option<Parameters>,
+    /// Connections that joined so far.
+    pub(super) links_made: u32,
+    /// A logout closes it: no commands are taken any more.
+    pub(super) closing: bool,
+    /// A connection was lost, and with it maybe commands up to this one.
+    pub(super) lost_up_to: Option<CmdSn>,
+    /// This command is missing, was maybe lost, and others wait for it, since then.
+    pub(super) gap: Option<(CmdSn, Duration)>,
     pub(super) window: Window,
     pub(super) tasks: Tasks<B>,
     pub(super) delivery: Delivery,
@@ -58,7 +71,11 @@ impl<B> Session<B> {
             session_type: SessionType::Normal,
             isid: Isid::default(),
             tsih: Tsih::NEW,
-            cid: Cid::default(),
+            parameters: None,
+            links_made: 0,
+            closing: false,
+            lost_up_to: None,
+            gap: None,
             window: Window::new(command_window),
             tasks: Tasks::new(),
             delivery: Delivery::new(),
@@ -77,5 +94,6 @@ impl<B> Session<B> {
         self.functions.clear();
         self.reserved = 0;
         self.waiting.clear();
+        self.gap = None;
     }
 }

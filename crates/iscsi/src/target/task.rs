@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use bytes::Bytes;
 
-use super::{Cdb, TaskId};
+use super::{Cdb, LinkId, TaskId};
 use crate::frame::size;
 use crate::pdu::TaskAttribute;
 use crate::{CmdSn, InitiatorTaskTag, Lun, PayloadPool, TargetTransferTag};
@@ -68,6 +68,8 @@ pub(super) struct OpenTransfer {
 /// A SCSI task.
 pub(super) struct Task<B> {
     pub(super) id: TaskId,
+    /// The connection it came on, to which it is allegiant (RFC 7143 §4.2.5.1).
+    pub(super) link: LinkId,
     pub(super) itt: InitiatorTaskTag,
     pub(super) cmd_sn: CmdSn,
     pub(super) lun: Lun,

@@ -1,9 +1,10 @@
-//! Task management functions and logout: who they end, and when they may be carried out.
+//! Task management functions: whom they end, and when they may be carried out.
 
 use core::time::Duration;
 
 use super::connection::Connection;
-use super::event::{CloseReason, Event, LogoutRequested, TaskManagement};
+use super::event::{Event, TaskManagement};
+use super::link::link_of;
 use super::output::Numbering;
 use super::session::{Function, Progress};
 use super::task::{Stage, Task};
@@ -11,10 +12,9 @@ use super::window::Unit;
 use super::{TaskId, TaskManagementId};
 use crate::parameters::SessionType;
 use crate::pdu::{
-    self, BasicHeader, Bhs, Header, LogoutReason, LogoutResponse, RejectReason, TaskManagementFunction,
-    TaskManagementResponse, flags,
+    self, BasicHeader, Bhs, Header, RejectReason, TaskManagementFunction, TaskManagementResponse, flags,
 };
-use crate::{Cid, CmdSn, InitiatorTaskTag, Lun, PayloadPool};
+use crate::{CmdSn, InitiatorTaskTag, Lun, PayloadPool};
 
 impl<P: PayloadPool> Connection<P> {
     /// A task management request whose CmdSN is up, or that is immediate.
@@ -32,6 +32,7 @@ impl<P: PayloadPool> Connection<P> {
         self.session.functions_started += 1;
         let function = Function {
             id: TaskManagementId(self.session.functions_started),
+            link: self.link.id,
             itt: InitiatorTaskTag(request.itt.get()),
             cmd_sn: CmdSn(request.cmd_sn.get()),
             function: TaskManagementFunction(request.flags & flags::CODE_MASK),
@@ -42,7 +43,7 @@ impl<P: PayloadPool> Connection<P> {
         match function.function {
             TaskManagementFunction::AbortTask => self.abort_one(function, request),
             TaskManagementFunction::TaskReassign => {
-                self.answer_function(function.itt, TaskManagementResponse::ReassignmentNotSupported);
+                self.answer_function(&function, TaskManagementResponse::ReassignmentNotSupported);
             }
             TaskManagementFunction::AbortTaskSet
             | TaskManagementFunction::ClearTaskSet
@@ -56,7 +57,7 @@ impl<P: PayloadPool> Connection<P> {
                     self.abort_many(function);
                 }
             }
-            _ => self.answer_function(function.itt, TaskManagementResponse::NotSupported),
+            _ => self.answer_function(&function, TaskManagementResponse::NotSupported),
         }
     }
 
@@ -73,10 +74,10 @@ impl<P: PayloadPool> Connection<P> {
             let missing = ref_cmd_sn.before(function.cmd_sn) && self.session.window.is_missing(ref_cmd_sn);
             if missing {
                 // Considered received: should it still come, it is a duplicate.
-                self.answer_function(function.itt, TaskManagementResponse::Complete);
+                self.answer_function(&function, TaskManagementResponse::Complete);
                 self.skip(ref_cmd_sn);
             } else {
-                self.answer_function(function.itt, TaskManagementResponse::TaskDoesNotExist);
+                self.answer_function(&function, TaskManagementResponse::TaskDoesNotExist);
             }
             return;
         };
@@ -88,7 +89,7 @@ impl<P: PayloadPool> Connection<P> {
             function.aborted.push(id);
             self.hand_over(function);
         } else {
-            self.answer_function(function.itt, TaskManagementResponse::Complete);
+            self.answer_function(&function, TaskManagementResponse::Complete);
         }
     }
 
@@ -138,8 +139,9 @@ impl<P: PayloadPool> Connection<P> {
             aborted: core::mem::take(&mut function.aborted),
         };
         function.progress = Progress::Delivered;
+        let link = function.link;
         self.session.functions.push(function);
-        self.events.push_back(Event::TaskManagement(event));
+        self.events.push_back((link, Event::TaskManagement(event)));
     }
 
     /// Commands have arrived: functions that waited for them go on.
@@ -196,73 +198,19 @@ impl<P: PayloadPool> Connection<P> {
             .position(|function| function.id == id && function.progress == Progress::Delivered);
         if let Some(place) = place {
             let function = self.session.functions.remove(place);
-            self.answer_function(function.itt, response);
+            self.answer_behind_fence(function, response);
         }
     }
 
-    fn answer_function(&mut self, itt: InitiatorTaskTag, response: TaskManagementResponse) {
+    pub(super) fn answer_function(&mut self, function: &Function, response: TaskManagementResponse) {
         let header = pdu::TaskManagementReply {
             response: response.0,
-            itt: itt.0.into(),
+            itt: function.itt.0.into(),
             ..pdu::TaskManagementReply::blank()
         };
-        self.output.push(*header.bytes(), Default::default(), Numbering::Status);
-    }
-
-    /// CID of this connection.
-    pub(super) fn cid(&self) -> Cid {
-        self.session.cid
-    }
-
-    /// Logout Request (RFC 7143 §11.14).
-    pub(super) fn logout_request(&mut self, bhs: &Bhs) {
-        let request = pdu::LogoutRequest::of(bhs);
-        let itt = InitiatorTaskTag(request.itt.get());
-        let reason = LogoutReason(request.flags & flags::CODE_MASK);
-        match reason {
-            LogoutReason::CloseSession => {}
-            LogoutReason::CloseConnection if Cid(request.cid.get()) == self.cid() => {}
-            LogoutReason::CloseConnection => {
-                self.answer_logout(itt, LogoutResponse::CidNotFound);
-                return;
-            }
-            LogoutReason::RemoveForRecovery => {
-                self.answer_logout(itt, LogoutResponse::RecoveryNotSupported);
-                return;
-            }
-            _ => {
-                self.reject(bhs, RejectReason::InvalidPduField);
-                return;
-            }
+        if let Some(link) = link_of(&mut self.link, &mut self.others, function.link) {
+            link.output.push(*header.bytes(), Default::default(), Numbering::Status);
         }
-        if self.logout.is_some() {
-            self.reject(bhs, RejectReason::ProtocolError);
-            return;
-        }
-        self.logout = Some(itt);
-        let delivered = |task: &&Task<P::Buf>| task.stage == Stage::Delivered;
-        let aborted = self.session.tasks.iter().filter(delivered).map(|task| task.id).collect();
-        self.clear_session();
-        self.events.push_back(Event::LogoutRequested(LogoutRequested { reason, aborted }));
-    }
-
-    /// Completes a logout; the connection closes. Ignored when none is waiting.
-    pub fn logout_accept(&mut self) {
-        if let Some(itt) = self.logout.take() {
-            self.answer_logout(itt, LogoutResponse::Closed);
-            self.close_with(CloseReason::LoggedOut);
-        }
-    }
-
-    fn answer_logout(&mut self, itt: InitiatorTaskTag, response: LogoutResponse) {
-        let header = pdu::LogoutReply {
-            response: response.0,
-            itt: itt.0.into(),
-            time2wait: self.parameters.default_time2wait_s.into(),
-            time2retain: self.parameters.default_time2retain_s.into(),
-            ..pdu::LogoutReply::blank()
-        };
-        self.output.push(*header.bytes(), Default::default(), Numbering::Status);
     }
 
     /// True in a discovery session.

@@ -41,35 +41,35 @@ impl<P: PayloadPool> Connection<P> {
         let (last, more) = (request.flags & flags::FINAL != 0, request.flags & flags::CONTINUE != 0);
         let ttt = TargetTransferTag(request.ttt.get());
         // One exchange at a time: the caller still owes the answer to the last one.
-        if self.text.waiting.is_some() {
+        if self.link.text.waiting.is_some() {
             self.reject(bhs, RejectReason::ProtocolError);
             return;
         }
         if ttt.is_none() {
             // A new exchange; one that was under way is forgotten (RFC 7143 §11.10.4).
-            self.text = TextExchange { started: self.text.started, ..TextExchange::default() };
+            self.link.text = TextExchange { started: self.link.text.started, ..TextExchange::default() };
         }
-        let continues = self.text.open == Some((request.itt.get(), ttt.0));
-        let too_long = self.text.input.len() + data.len() > TEXT_BYTES_MAX;
-        if last && more || !ttt.is_none() && !continues || too_long || self.logout.is_some() {
-            self.text.input.clear();
+        let continues = self.link.text.open == Some((request.itt.get(), ttt.0));
+        let too_long = self.link.text.input.len() + data.len() > TEXT_BYTES_MAX;
+        if last && more || !ttt.is_none() && !continues || too_long || self.is_leaving() {
+            self.link.text.input.clear();
             self.reject(bhs, RejectReason::ProtocolError);
             return;
         }
-        self.text.input.extend_from_slice(data);
+        self.link.text.input.extend_from_slice(data);
         if more {
             self.respond_text(bhs);
             return;
         }
-        let input = core::mem::take(&mut self.text.input);
+        let input = core::mem::take(&mut self.link.text.input);
         match self.text_keys(&input) {
             Outcome::Respond => self.respond_text(bhs),
             Outcome::Ask(which) => {
-                self.text.waiting = Some(*bhs);
-                self.events.push_back(Event::SendTargets(which));
+                self.link.text.waiting = Some(*bhs);
+                self.tell(Event::SendTargets(which));
             }
             Outcome::Reject(reason) => {
-                self.text.out.clear();
+                self.link.text.out.clear();
                 self.reject(bhs, reason);
             }
         }
@@ -87,15 +87,15 @@ impl<P: PayloadPool> Connection<P> {
                 },
                 "MaxRecvDataSegmentLength" => {
                     match text::number(value).filter(|len| SEGMENT_LENGTH_RANGE.contains(len)) {
-                        Some(len) => self.parameters.peer_max_recv_data_segment_length = len,
+                        Some(len) => self.link.parameters.peer_max_recv_data_segment_length = len,
                         None => return Outcome::Reject(RejectReason::InvalidPduField),
                     }
                 }
                 "InitiatorAlias" => {}
-                _ if negotiate::is_operational(key) => text::put(&mut self.text.out, key, "Reject"),
+                _ if negotiate::is_operational(key) => text::put(&mut self.link.text.out, key, "Reject"),
                 _ => {
                     unknown += u32::from(!key.starts_with("X-") && !key.starts_with("X#"));
-                    text::put(&mut self.text.out, key, "NotUnderstood");
+                    text::put(&mut self.link.text.out, key, "NotUnderstood");
                     continue;
                 }
             }
@@ -118,12 +118,12 @@ impl<P: PayloadPool> Connection<P> {
 
     /// Answers SendTargets. Ignored when none is waiting.
     pub fn send_targets(&mut self, targets: &[TargetRecord]) {
-        let Some(bhs) = self.text.waiting.take() else { return };
+        let Some(bhs) = self.link.text.waiting.take() else { return };
         for target in targets {
-            text::put(&mut self.text.out, "TargetName", &target.name);
+            text::put(&mut self.link.text.out, "TargetName", &target.name);
             for portal in &target.addresses {
                 let address = format!("{},{}", portal.address, portal.portal_group_tag.0);
-                text::put(&mut self.text.out, "TargetAddress", &address);
+                text::put(&mut self.link.text.out, "TargetAddress", &address);
             }
         }
         self.respond_text(&bhs);
@@ -132,8 +132,8 @@ impl<P: PayloadPool> Connection<P> {
     /// Sends the next piece of the answers.
     fn respond_text(&mut self, bhs: &Bhs) {
         let request = pdu::TextRequest::of(bhs);
-        let exchange = &mut self.text;
-        let sent = exchange.out.len().min(size(self.parameters.peer_max_recv_data_segment_length));
+        let exchange = &mut self.link.text;
+        let sent = exchange.out.len().min(size(self.link.parameters.peer_max_recv_data_segment_length));
         let data: Vec<u8> = exchange.out.drain(..sent).collect();
         let more = !exchange.out.is_empty();
         let last = !more && request.flags & flags::FINAL != 0;
@@ -152,6 +152,6 @@ impl<P: PayloadPool> Connection<P> {
             ttt: ttt.into(),
             ..pdu::TextResponse::blank()
         };
-        self.output.push(*header.bytes(), data.into(), Numbering::Status);
+        self.link.output.push(*header.bytes(), data.into(), Numbering::Status);
     }
 }

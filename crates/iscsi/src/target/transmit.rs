@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
+use super::link::Phase;
 use super::output::{Numbering, Numbers, set_data_length};
 use crate::pdu::{self, Header, flags};
 use crate::{InitiatorTaskTag, PayloadPool, TargetTransferTag};
@@ -12,7 +13,7 @@ use crate::{InitiatorTaskTag, PayloadPool, TargetTransferTag};
 impl<P: PayloadPool> Connection<P> {
     /// True when [`Connection::poll_transmit`] would yield something.
     pub fn has_transmit(&mut self) -> bool {
-        !self.output.is_empty() || self.window_reopened()
+        !self.link.output.is_empty() || self.window_reopened()
     }
 
     /// Appends what is to be sent next to `out`, in order, until about `bytes_max` bytes are
@@ -24,33 +25,33 @@ impl<P: PayloadPool> Connection<P> {
         if self.window_reopened() {
             self.send_nop_in(InitiatorTaskTag::NONE, TargetTransferTag::NONE);
         }
-        while self.output.writer.written() < bytes_max {
-            if self.output.has_control() {
+        while self.link.output.writer.written() < bytes_max {
+            if self.link.output.has_control() {
                 let numbers = self.numbers();
-                let before_full_feature = self.output.digests_after_login.is_some();
-                self.output.send_control(numbers, out);
-                if before_full_feature && !self.output.has_control() {
+                let before_full_feature = self.link.output.digests_after_login.is_some();
+                self.link.output.send_control(numbers, out);
+                if before_full_feature && !self.link.output.has_control() {
                     self.start_digests();
                 }
             } else if !self.send_data_in(out) {
                 break;
             }
         }
-        self.output.writer.flush(out);
-        self.output.writer.take_written()
+        self.link.output.writer.flush(out);
+        self.link.output.writer.take_written()
     }
 
     /// The initiator believes the window shut, and nothing is under way that would tell it otherwise.
     fn window_reopened(&mut self) -> bool {
-        matches!(self.phase, Phase::FullFeature)
-            && self.output.is_empty()
+        matches!(self.link.phase, Phase::FullFeature)
+            && self.link.output.is_empty()
             && self.session.window.reopened(self.session.tasks.in_window)
     }
 
     /// The last PDU of the login is out: digests begin.
     fn start_digests(&mut self) {
-        if let Some((header, data)) = self.output.digests_after_login.take() {
-            self.output.writer.set_digests(header, data);
+        if let Some((header, data)) = self.link.output.digests_after_login.take() {
+            self.link.output.writer.set_digests(header, data);
         }
     }
 
@@ -62,12 +63,13 @@ impl<P: PayloadPool> Connection<P> {
     /// Sends one Data-In PDU of the read that is up, and its response if that was the last.
     /// False when there is no read.
     fn send_data_in(&mut self, out: &mut VecDeque<Bytes>) -> bool {
-        let Some(mut job) = self.output.reads.pop_front() else { return false };
+        let Some(mut job) = self.link.output.reads.pop_front() else { return false };
         if self.session.tasks.get(job.task).is_none() {
             // Aborted.
             return true;
         }
-        let len = job.chunks.len().min(job.burst_left).min(self.parameters.peer_max_recv_data_segment_length);
+        let len =
+            job.chunks.len().min(job.burst_left).min(self.link.parameters.peer_max_recv_data_segment_length);
         let last = len == job.chunks.len();
         let burst_ends = len == job.burst_left;
         let mut header = pdu::DataIn {
@@ -92,15 +94,15 @@ impl<P: PayloadPool> Connection<P> {
         let mut bhs = *header.bytes();
         set_data_length(&mut bhs, len);
         let numbers = self.numbers();
-        self.output.number(&mut bhs, numbering, numbers);
-        self.output.writer.header(&bhs);
-        job.chunks.write(len, &mut self.output.writer, out);
-        self.output.writer.end();
+        self.link.output.number(&mut bhs, numbering, numbers);
+        self.link.output.writer.header(&bhs);
+        job.chunks.write(len, &mut self.link.output.writer, out);
+        self.link.output.writer.end();
         if last {
             if let Some((mut bhs, sense)) = job.response {
                 set_data_length(&mut bhs, crate::frame::length(sense.len()));
-                self.output.number(&mut bhs, Numbering::Status, numbers);
-                self.output.send(&bhs, sense, out);
+                self.link.output.number(&mut bhs, Numbering::Status, numbers);
+                self.link.output.send(&bhs, sense, out);
             }
             return true;
         }
@@ -108,11 +110,11 @@ impl<P: PayloadPool> Connection<P> {
         job.data_sn = job.data_sn.wrapping_add(1);
         if burst_ends {
             // Others get their turn between bursts.
-            job.burst_left = self.parameters.max_burst_length;
-            self.output.reads.push_back(job);
+            job.burst_left = self.link.parameters.max_burst_length;
+            self.link.output.reads.push_back(job);
         } else {
             job.burst_left -= len;
-            self.output.reads.push_front(job);
+            self.link.output.reads.push_front(job);
         }
         true
     }

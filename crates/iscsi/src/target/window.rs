@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::TaskId;
+use super::{LinkId, TaskId};
 use crate::CmdSn;
 use crate::frame::size;
 use crate::pdu::Bhs;
@@ -13,8 +13,8 @@ use crate::pdu::Bhs;
 pub(super) enum Unit {
     /// A SCSI command, already a task.
     Command(TaskId),
-    /// Any other PDU.
-    Pdu(Bhs, Bytes),
+    /// Any other PDU, and the connection it came on.
+    Pdu(LinkId, Bhs, Bytes),
     /// Nothing: rejected, or declared received by ABORT TASK (RFC 7143 §11.6.1).
     Skip,
 }
@@ -52,7 +52,15 @@ impl Window {
     /// Starts at the initiator's first CmdSN.
     pub(super) fn start(&mut self, first: CmdSn) {
         self.expected = first;
-        self.granted = first.plus(self.limit - 1);
+        self.granted = first.plus(self.limit).plus(u32::MAX);
+        self.told = self.granted;
+    }
+
+    /// Stays shut, with `next` the next CmdSN.
+    pub(super) fn shut(&mut self, next: CmdSn) {
+        *self = Self::new(0);
+        self.expected = next;
+        self.granted = next.plus(u32::MAX);
         self.told = self.granted;
     }
 
@@ -142,6 +150,23 @@ impl Window {
         self.held.front_mut()?.take()
     }
 
+    /// Highest MaxCmdSN granted so far.
+    pub(super) const fn granted(&self) -> CmdSn {
+        self.granted
+    }
+
+    /// True when something is held for a later turn.
+    pub(super) fn holds_any(&self) -> bool {
+        self.held.iter().any(Option::is_some)
+    }
+
+    /// Forgets what is held and for which `lost` holds, as if it had never come.
+    pub(super) fn forget(&mut self, lost: impl Fn(&Unit) -> bool) {
+        for held in &mut self.held {
+            held.take_if(|unit| lost(unit));
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.held.clear();
     }
@@ -223,7 +248,7 @@ mod tests {
         let mut window = Window::new(8);
         window.start(CmdSn(1));
         window.hold(CmdSn(3), Unit::Skip);
-        window.hold(CmdSn(2), Unit::Pdu([7; 48], Bytes::new()));
+        window.hold(CmdSn(2), Unit::Pdu(LinkId::LEADING, [7; 48], Bytes::new()));
         assert!(window.take_next().is_none());
         window.advance();
         assert!(matches!(window.take_next(), Some(Unit::Pdu(..))));
