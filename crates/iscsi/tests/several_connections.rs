@@ -104,8 +104,7 @@ fn s4_2_2_1_commands_are_delivered_in_order_across_connections() {
             let mut command = test_unit_ready();
             command.cdb[15] = u8::try_from(number).unwrap();
             sent.insert(session.initiator.submit(cid, command).unwrap(), cid);
-            // It gets its number when it goes out.
-            let _ = session.initiator.poll_transmit(cid, &mut Default::default(), 0);
+            session.send(cid);
             session.run_some(3);
         }
         session.run();
@@ -113,9 +112,8 @@ fn s4_2_2_1_commands_are_delivered_in_order_across_connections() {
         assert_eq!(commands.len(), 100);
         let on_links: HashSet<LinkId> = commands.iter().map(|(link, _)| *link).collect();
         assert_eq!(on_links.len(), usize::from(CONNECTIONS));
-        // Numbers are given as commands go out, so the order is that of the numbers: no two the same, none left out.
-        let numbers: HashSet<u8> = commands.iter().map(|(_, command)| command.cdb.bytes()[15]).collect();
-        assert_eq!(numbers.len(), 100);
+        let numbers: Vec<u8> = commands.iter().map(|(_, command)| command.cdb.bytes()[15]).collect();
+        assert_eq!(numbers, (0..100).collect::<Vec<u8>>(), "seed {seed}");
         for (_, command) in &commands {
             session.target.respond(command.task, Response::good(Vec::new()));
         }
@@ -137,8 +135,8 @@ fn s4_2_5_1_data_and_status_stay_on_the_connection_of_their_command() {
         for round in 0..4 {
             for cid in 1..=CONNECTIONS {
                 let command = match (cid + round) % 2 {
-                    0 => write(3000),
-                    _ => Command::read(LUN, read_cdb(900), 900 * 512),
+                    0 => write(1500),
+                    _ => Command::read(LUN, read_cdb(600), 600 * 512),
                 };
                 sent.insert(session.initiator.submit(Cid(cid), command).unwrap(), Cid(cid));
             }
@@ -262,7 +260,7 @@ fn s6_3_4_the_only_connection_can_be_reinstated() {
 /// §7.5 a, b: when a connection is lost its tasks are terminated without an answer, the others go on.
 #[test]
 fn s7_5_a_connection_cut_mid_write_ends_its_tasks_and_no_others() {
-    for seed in 0..60 {
+    for seed in 0..40 {
         let mut session = several(config(CONNECTIONS), CONNECTIONS, seed);
         let mut tasks = HashMap::new();
         for round in 0..3 {
@@ -547,12 +545,8 @@ fn s4_2_2_1_ordered_commands_keep_their_place_across_connections() {
                 command.attribute = TaskAttribute::Ordered;
             }
             session.initiator.submit(Cid(cid), command);
-            // Out it goes, with its number.
+            session.send(Cid(cid));
             session.run_some(1);
-            let link = Cid(cid);
-            while session.initiator.link(link).unwrap().has_transmit() {
-                session.run_some(1);
-            }
         }
         session.run();
         let order: Vec<u8> =

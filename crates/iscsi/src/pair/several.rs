@@ -10,7 +10,7 @@ use crate::target::{CommandSizer, Joining, LinkId, LoginAccept};
 use crate::{Cid, PortalGroupTag, Tsih, initiator, target};
 
 /// Longest piece of bytes that moves at once, when a seed decides.
-const PIECE_BYTES_MAX: u64 = 700;
+const PIECE_BYTES_MAX: u64 = 5000;
 
 /// Bytes either side hands over in one write.
 const WRITE_BYTES_MAX: usize = 8 << 10;
@@ -135,6 +135,14 @@ impl Several {
             self.target.release(link);
         }
         self.wires.retain(|wire| wire.cid != cid);
+    }
+
+    /// Puts all that the initiator has to send on a connection on its way: commands have their numbers then.
+    pub fn send(&mut self, cid: Cid) {
+        let Some(wire) = self.wires.iter_mut().find(|wire| wire.cid == cid) else { return };
+        let mut chunks = VecDeque::new();
+        while self.initiator.poll_transmit(cid, &mut chunks, WRITE_BYTES_MAX) > 0 {}
+        drain(&mut chunks, &mut wire.to_target);
     }
 
     /// Moves bytes until nothing moves any more.
