@@ -48,6 +48,9 @@ impl Default for Limits {
     }
 }
 
+/// MaxConnections offered unless told otherwise (RFC 7143 §13.2).
+const CONNECTIONS_PER_SESSION_MAX: u16 = 16;
+
 /// What a server is told when it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -77,7 +80,10 @@ impl Config {
         Self {
             portals: addresses.iter().map(portal).collect(),
             reactors: 0,
-            connection: iscsi::target::Config { offer: Offer::default(), ..Default::default() },
+            connection: iscsi::target::Config {
+                offer: Offer { max_connections: CONNECTIONS_PER_SESSION_MAX, ..Offer::default() },
+                ..Default::default()
+            },
             limits: Limits::default(),
             socket_buffer_bytes: None,
             discovery_time_max: Duration::from_secs(60),

@@ -1,38 +1,43 @@
-//! One connection: a task that owns the socket, the protocol and the session's commands.
+//! One session: a task that owns its sockets, the protocol and the commands. It begins with one connection, before
+//! that has logged in; a connection that turns out to belong to a session that is there moves to that one's task.
 //!
 //! Each wake-up does all there is to do: messages, what has arrived, what has ended on the medium; then everything
-//! that is to be sent goes out together. A connection that is over first lets its operations on the medium end;
+//! that is to be sent goes out together. A session that is over first lets its operations on the medium end;
 //! only then are the nexus and the session gone.
 
+mod arrival;
 mod proof;
 mod session_log;
+mod wire;
+
+pub(crate) use arrival::Arrival;
+pub(crate) use wire::Wire;
 
 use crate::directory::Authentication;
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
-use crate::login;
+use crate::login::{self, Decision};
 use crate::memory::{Budget, CountedPool, Pressure};
-use crate::outbox::Outbox;
 use crate::registry::{Mailbox, Message, Presence};
 use crate::server::Shared;
 use crate::session::{NoSession, Session};
 use block::BoxFuture;
 use iscsi::PortalGroupTag;
 use iscsi::parameters::SessionType;
-use iscsi::target::{Event, LoginRequested, TaskId};
-use socket2::SockRef;
+use iscsi::pdu::LoginStatus;
+use iscsi::target::{CloseReason, Event, LinkId, LoginAccept, LoginRequested, SessionEstablished, TaskId};
 use std::future::{Future, poll_fn};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
+use wire::Stage;
 
 /// Reads of one wake-up, before others get their turn.
 const READS_MAX: usize = 16;
@@ -51,87 +56,77 @@ pub(crate) struct Place {
     pub(crate) group: PortalGroupTag,
 }
 
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Open,
-    /// Takes nothing more in; ends when what is under way is answered and sent.
-    Finishing,
-    /// The protocol has ended; ends when what it has to say is sent.
-    Closing,
-    /// All is sent. Cutting the connection now could cost the other side what it has not received yet: it closes
-    /// first.
-    Lingering,
-    /// The socket is of no use any more.
-    Over,
-}
-
+/// A session that is there, or one connection that has not logged in.
 pub(crate) struct Connection {
     shared: Arc<Shared>,
-    presence: Presence,
+    /// Of the first connection.
     place: Place,
     mailbox: Mailbox,
     messages: mpsc::UnboundedReceiver<Message>,
-    stage: Stage,
-    why: String,
+    arrivals: (mpsc::UnboundedSender<Arrival>, mpsc::UnboundedReceiver<Arrival>),
     timer: Pin<Box<Sleep>>,
     timer_at: Duration,
-    close_at: Option<Duration>,
-    wire: Wire,
+    protocol: Protocol,
+    /// Never empty but for a connection that has moved away.
+    wires: Vec<Wire>,
+    /// Connections of this task's reactor.
+    load: Arc<AtomicUsize>,
     /// The login that has to prove something, and what.
     demanded: Option<(LoginRequested, Authentication)>,
     session: Option<Session>,
     predecessor: Option<BoxFuture<'static, ()>>,
     execution: Execution,
     functions: Vec<RunningFunction>,
-    logout: Option<Quiet>,
+    logouts: Vec<(LinkId, Quiet)>,
+    /// What lost connections have left on the medium.
+    lost: Vec<Quiet>,
+    /// Connections that joined and wait for that.
+    joined: Vec<(LinkId, LoginAccept)>,
     window_small: bool,
     answers: Vec<Answer>,
 }
 
-/// What is gone as soon as the connection is.
-struct Wire {
-    socket: TcpStream,
-    protocol: iscsi::target::Connection<CountedPool>,
-    outbox: Outbox,
+type Protocol = iscsi::target::Connection<CountedPool>;
+
+/// The protocol of a fresh connection.
+fn protocol(shared: &Shared) -> Protocol {
+    let pool = CountedPool::new(shared.buffers.clone(), Arc::clone(&shared.gauge));
+    Protocol::new(shared.config.connection.clone(), pool, shared.now())
 }
 
 impl Connection {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        presence: Presence,
-        place: Place,
-        socket: TcpStream,
+        wire: Wire,
         mailbox: Mailbox,
         messages: mpsc::UnboundedReceiver<Message>,
     ) -> Self {
-        let pool = CountedPool::new(shared.buffers.clone(), Arc::clone(&shared.gauge));
-        let protocol = iscsi::target::Connection::new(shared.config.connection.clone(), pool, shared.now());
         let budget = Budget::new(Arc::clone(&shared.gauge), shared.config.limits.session_bytes_max);
         Self {
-            presence,
-            place,
+            place: wire.place,
             mailbox,
             messages,
-            stage: Stage::Open,
-            why: String::new(),
+            arrivals: mpsc::unbounded_channel(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: Duration::ZERO,
-            close_at: None,
-            wire: Wire { socket, protocol, outbox: Outbox::default() },
+            protocol: protocol(&shared),
+            load: Arc::clone(wire.seat.load()),
+            wires: vec![wire],
             demanded: None,
             session: None,
             predecessor: None,
             execution: Execution::new(budget, false),
             functions: Vec::new(),
-            logout: None,
+            logouts: Vec::new(),
+            lost: Vec::new(),
+            joined: Vec::new(),
             window_small: false,
             answers: Vec::new(),
             shared,
         }
     }
 
-    /// Serves the connection to its end, and what it leaves on the medium to its end.
+    /// Serves the session to its end, and what it leaves on the medium to its end.
     pub(crate) async fn run(mut self) {
         poll_fn(|context| {
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn(context)));
@@ -143,27 +138,47 @@ impl Connection {
         })
         .await;
         self.log_end();
-        let Self { wire, session, mut execution, presence, .. } = self;
-        drop(wire);
-        presence.disconnected();
+        self.arrivals.1.close();
+        while let Ok(late) = self.arrivals.1.try_recv() {
+            arrival::turn_away(&self.shared, &self.load, late, LoginStatus::SessionDoesNotExist);
+        }
+        let Self { wires, protocol, session, mut execution, .. } = self;
+        let disconnect = |Wire { presence, .. }: Wire| {
+            presence.disconnected();
+            presence
+        };
+        let presences: Vec<Presence> = wires.into_iter().map(disconnect).collect();
+        drop(protocol);
         session.iter().for_each(Session::disconnected);
         execution.forget_all_waiting();
         // One that still waited for its predecessor has started nothing: its own successor waits for both.
         poll_fn(|context| execution.poll_quiet(context)).await;
-        drop((session, presence));
+        drop((session, presences));
     }
 
-    /// All there is to do now. Ready when the socket is of no use any more.
+    /// All there is to do now. Ready when no socket is of use any more.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.take_messages(context);
+        self.take_arrivals(context);
         self.poll_predecessor(context);
-        let mut more = self.read(context);
+        let mut more = false;
+        for at in 0..self.wires.len() {
+            more |= self.read(at, context);
+        }
         self.collect(context);
         self.poll_functions(context);
+        self.poll_lost(context);
         self.adapt_window();
-        more |= self.write(context);
-        more |= self.check_finished();
-        if self.stage == Stage::Over {
+        for at in 0..self.wires.len() {
+            more |= self.write(at, context);
+        }
+        // Sent answers make room in the budget for commands that wait.
+        more |= self.start_waiting(context);
+        for at in 0..self.wires.len() {
+            more |= self.check_finished(at);
+        }
+        self.remove_over(context);
+        if self.wires.iter().all(|wire| wire.stage == Stage::Over) {
             return Poll::Ready(());
         }
         if self.poll_timer(context) || more {
@@ -179,25 +194,22 @@ impl Connection {
                 Message::Finish => self.finish(),
                 Message::Reauthorize => self.reauthorize(),
                 Message::RequestLogout(within) => {
-                    self.wire.protocol.request_logout(within, self.shared.now());
+                    self.protocol.request_logout(within, self.shared.now());
                 }
             }
         }
     }
 
-    /// Nothing more is read or sent.
+    /// Nothing more is read or sent, on any connection.
     fn end(&mut self, why: &str) {
-        if self.why.is_empty() {
-            self.why = why.to_owned();
-        }
-        self.stage = Stage::Over;
+        self.wires.iter_mut().for_each(|wire| wire.end(why));
     }
 
     /// Takes nothing more in, and answers what is on the medium. What has not started is the host's to send again.
     fn finish(&mut self) {
-        if self.stage == Stage::Open {
-            self.stage = Stage::Finishing;
-            self.why = "shutdown".to_owned();
+        for wire in self.wires.iter_mut().filter(|wire| wire.stage == Stage::Open) {
+            wire.stage = Stage::Finishing;
+            "shutdown".clone_into(&mut wire.why);
             self.execution.forget_all_waiting();
         }
     }
@@ -217,31 +229,31 @@ impl Connection {
         let Some(over) = &mut self.predecessor else { return };
         if over.as_mut().poll(context).is_ready() {
             self.predecessor = None;
-            self.execution.release();
+            self.execution.hold(!self.lost.is_empty());
             self.start_waiting(context);
         }
     }
 
     /// Takes in what has arrived. True if there may be more.
-    fn read(&mut self, context: &mut Context<'_>) -> bool {
-        if self.stage == Stage::Lingering {
-            return self.discard(context);
-        }
+    fn read(&mut self, at: usize, context: &mut Context<'_>) -> bool {
         for _ in 0..READS_MAX {
-            if self.stage != Stage::Open {
-                return false;
+            let Some(wire) = self.wires.get_mut(at) else { return false };
+            match wire.stage {
+                Stage::Open => {}
+                Stage::Lingering => return wire.discard(context),
+                _ => return false,
             }
-            let Wire { socket, protocol, .. } = &mut self.wire;
+            let Some(protocol) = self.protocol.on(wire.link) else { return false };
             let space = protocol.recv_space();
             if space.is_empty() {
                 return false;
             }
             let mut buffer = ReadBuf::new(space);
-            match Pin::new(socket).poll_read(context, &mut buffer) {
+            match Pin::new(&mut wire.socket).poll_read(context, &mut buffer) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(error)) => self.end(&error.to_string()),
+                Poll::Ready(Err(error)) => wire.end(&error.to_string()),
                 Poll::Ready(Ok(())) => match buffer.filled().len() {
-                    0 => self.end("the initiator closed the connection"),
+                    0 => wire.end("the initiator closed the connection"),
                     count => self.received(count, context),
                 },
             }
@@ -249,36 +261,28 @@ impl Connection {
         true
     }
 
-    /// Reads what nobody wants any more, until the other side closes.
-    fn discard(&mut self, context: &mut Context<'_>) -> bool {
-        let mut nowhere = [0; 4096];
-        let mut buffer = ReadBuf::new(&mut nowhere);
-        match Pin::new(&mut self.wire.socket).poll_read(context, &mut buffer) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => return true,
-            Poll::Ready(_) => self.stage = Stage::Over,
-        }
-        false
-    }
-
+    /// On the connection that the protocol attends to.
     fn received(&mut self, count: usize, context: &mut Context<'_>) {
         let now = self.shared.now();
-        let protocol = &mut self.wire.protocol;
         match &self.session {
-            Some(session) => protocol.received(count, now, session),
-            None => protocol.received(count, now, &NoSession),
+            Some(session) => self.protocol.received(count, now, session),
+            None => self.protocol.received(count, now, &NoSession),
         }
         self.take_events(context);
     }
 
     fn take_events(&mut self, context: &mut Context<'_>) {
-        while let Some(event) = self.wire.protocol.poll_event() {
-            self.handle(event, context);
+        while let Some((link, event)) = self.protocol.poll_event_of() {
+            self.handle(link, event, context);
         }
         self.send_answers();
     }
 
-    fn handle(&mut self, event: Event, context: &mut Context<'_>) {
+    fn wire(&mut self, link: LinkId) -> Option<&mut Wire> {
+        self.wires.iter_mut().find(|wire| wire.link == link)
+    }
+
+    fn handle(&mut self, link: LinkId, event: Event, context: &mut Context<'_>) {
         match (event, &self.session) {
             (Event::Command(command), Some(session)) => {
                 self.execution.submit(session, command, context, &mut self.answers);
@@ -290,45 +294,62 @@ impl Connection {
                 self.functions.push(function);
             }
             (Event::LogoutRequested(request), _) => {
-                self.logout = Some(Quiet::after(&mut self.execution, &request.aborted));
+                self.logouts.push((link, Quiet::after(&mut self.execution, &request.aborted)));
             }
             (Event::SendTargets(which), Some(session)) => {
                 let targets = login::targets(&self.shared, &self.place, session, &which);
-                self.wire.protocol.send_targets(&targets);
-            }
-            (Event::SessionEstablished(established), Some(session)) => {
-                *session.entry.parameters.lock() = Some(established.parameters);
-                match established.session_type {
-                    SessionType::Normal => self.presence.logged_in(),
-                    // Who only looks around still makes room when others wait to log in, and does not stay.
-                    SessionType::Discovery => self.close_within(self.shared.config.discovery_time_max),
+                if let Some(protocol) = self.protocol.on(link) {
+                    protocol.send_targets(&targets);
                 }
-                self.log_start();
             }
+            (Event::SessionEstablished(established), Some(_)) => self.established(link, &established),
+            (Event::Ended(tasks), _) => self.tasks_lost(&tasks),
             (Event::LoginRequested(request), _) => self.login_requested(&request),
             (Event::LoginProven(proven), _) => self.login_proven(&proven),
             (Event::AuthenticationFailed(why), _) => self.login_failed(why),
             (Event::Closed(reason), _) => {
-                self.stage = Stage::Closing;
-                self.why = reason.to_string();
+                if let Some(wire) = self.wire(link) {
+                    wire.explain(&reason.to_string());
+                    // Who made another connection in its place does not listen on this one any more.
+                    let silent = matches!(reason, CloseReason::Reinstated);
+                    wire.stage =
+                        if silent || wire.stage == Stage::Over { Stage::Over } else { Stage::Closing };
+                }
             }
             (event, None) => tracing::error!(?event, "an event of a session before there was one"),
+        }
+    }
+
+    fn established(&mut self, link: LinkId, established: &SessionEstablished) {
+        let Some(session) = &self.session else { return };
+        let by = self.shared.now() + self.shared.config.discovery_time_max;
+        let Some(wire) = self.wires.iter_mut().find(|wire| wire.link == link) else { return };
+        match established.session_type {
+            SessionType::Normal => wire.presence.logged_in(),
+            // Who only looks around still makes room when others wait to log in, and does not stay.
+            SessionType::Discovery => wire.close_by(by),
+        }
+        if link == LinkId::LEADING {
+            *session.entry.parameters.lock() = Some(established.parameters);
+            self.log_start();
         }
     }
 
     /// Decides on a login that has proven what was demanded of it, if anything was.
     fn login(&mut self, request: &LoginRequested) {
         let proven = self.demanded.take().map(|(_, demanded)| demanded).unwrap_or_default();
-        match login::decide(&self.shared, &self.place, &self.mailbox, request, &proven) {
-            Ok((mut session, accept)) => {
+        let reach = (&self.mailbox, &self.arrivals.0);
+        match login::decide(&self.shared, &self.place, reach, request, &proven) {
+            Ok(Decision::Join(entry, accept)) => self.move_to(&entry, accept),
+            Ok(Decision::Start(mut session, accept)) => {
                 self.predecessor = session.take_predecessors();
                 let limits = &self.shared.config.limits;
                 let budget = Budget::new(Arc::clone(&self.shared.gauge), limits.session_bytes_max);
                 self.execution = Execution::new(budget, self.predecessor.is_some());
-                self.session = Some(session);
+                self.session = Some(*session);
                 // Rights taken away after they were asked for, but before the session was there to be told.
                 self.reauthorize();
-                self.wire.protocol.login_accept(accept);
+                self.protocol.login_accept(accept);
             }
             Err(refusal) => self.refuse(request, refusal),
         }
@@ -349,7 +370,7 @@ impl Connection {
     /// True if something was started.
     fn start_waiting(&mut self, context: &mut Context<'_>) -> bool {
         let before = self.execution.waiting_count();
-        if before == 0 || self.stage != Stage::Open {
+        if before == 0 || self.wires.iter().all(|wire| wire.stage != Stage::Open) {
             return false;
         }
         if let Some(session) = &self.session {
@@ -364,9 +385,9 @@ impl Connection {
         for (task, response) in answers.drain(..) {
             self.ended(task);
             match response {
-                Some(response) => self.wire.protocol.respond(task, response),
+                Some(response) => self.protocol.respond(task, response),
                 // A reset through another session ended it: no answer, a unit attention tells (SAM-5 §5.6).
-                None => drop(self.wire.protocol.abort_task(task)),
+                None => drop(self.protocol.abort_task(task)),
             }
         }
         self.answers = answers;
@@ -374,13 +395,12 @@ impl Connection {
 
     fn ended(&mut self, task: TaskId) {
         self.functions.iter_mut().for_each(|function| function.quiet.ended(task));
-        if let Some(logout) = &mut self.logout {
-            logout.ended(task);
-        }
+        self.logouts.iter_mut().for_each(|(_, quiet)| quiet.ended(task));
+        self.lost.iter_mut().for_each(|quiet| quiet.ended(task));
     }
 
     fn poll_functions(&mut self, context: &mut Context<'_>) {
-        let protocol = &mut self.wire.protocol;
+        let protocol = &mut self.protocol;
         let mut ends_sessions = false;
         self.functions.retain_mut(|function| {
             if function.quiet.poll(context).is_pending() {
@@ -390,9 +410,11 @@ impl Connection {
             ends_sessions |= function.ends_sessions;
             false
         });
-        if self.logout.as_mut().is_some_and(|quiet| quiet.poll(context).is_ready()) {
-            self.logout = None;
-            protocol.logout_accept();
+        while let Some(at) = self.logouts.iter_mut().position(|(_, quiet)| quiet.poll(context).is_ready()) {
+            let (link, _) = self.logouts.swap_remove(at);
+            if let Some(protocol) = self.protocol.on(link) {
+                protocol.logout_accept();
+            }
             self.take_events(context);
         }
         let port = self.session.as_ref().and_then(|session| session.entry.port.as_ref());
@@ -406,73 +428,69 @@ impl Connection {
         if small != self.window_small {
             self.window_small = small;
             let full = self.shared.config.connection.command_window;
-            self.wire.protocol.set_window(if small { WINDOW_UNDER_PRESSURE.min(full) } else { full });
+            self.protocol.set_window(if small { WINDOW_UNDER_PRESSURE.min(full) } else { full });
         }
     }
 
     /// Sends what there is, up to a bound. True if there is more to do.
-    fn write(&mut self, context: &mut Context<'_>) -> bool {
+    fn write(&mut self, at: usize, context: &mut Context<'_>) -> bool {
         let mut read_again = false;
+        let several = self.wires.len() > 1;
         for round in 0.. {
-            if matches!(self.stage, Stage::Lingering | Stage::Over) {
+            let Some(wire) = self.wires.get_mut(at) else { break };
+            if matches!(wire.stage, Stage::Lingering | Stage::Over) {
                 break;
             }
             if round == WRITES_MAX {
                 read_again = true;
                 break;
             }
-            let Wire { socket, protocol, outbox } = &mut self.wire;
-            let was_full = self.stage == Stage::Open && protocol.recv_space().is_empty();
-            let gathered = outbox.fill(|chunks, room| protocol.poll_transmit(chunks, room));
-            self.execution.budget().sent(gathered, !protocol.has_transmit());
+            let Some(protocol) = self.protocol.on(wire.link) else { break };
+            let was_full = wire.stage == Stage::Open && protocol.recv_space().is_empty();
+            let gathered = wire.outbox.fill(|chunks, room| protocol.poll_transmit(chunks, room));
+            let all = !protocol.has_transmit() && (!several || protocol.unsent_data() == 0);
+            self.execution.budget().sent(gathered, all);
             read_again |= was_full && !protocol.recv_space().is_empty();
-            if outbox.is_empty() {
+            if wire.outbox.is_empty() {
                 break;
             }
-            match outbox.poll_write(Pin::new(socket), context) {
+            match wire.outbox.poll_write(Pin::new(&mut wire.socket), context) {
                 // An answer may be long and the way narrow: as long as it gets on, the end waits.
-                Poll::Ready(Ok(_)) if self.stage == Stage::Finishing => self.close_at = None,
+                Poll::Ready(Ok(_)) if wire.stage == Stage::Finishing => wire.close_at = None,
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => self.end(&error.to_string()),
+                Poll::Ready(Err(error)) => wire.end(&error.to_string()),
                 Poll::Pending => break,
             }
         }
-        // Sent answers make room in the budget for commands that wait.
-        read_again | self.start_waiting(context)
+        read_again
     }
 
     /// Lets a connection that takes nothing more in, and has said all it has to, linger. True if it begins to.
-    fn check_finished(&mut self) -> bool {
-        let sent = self.wire.outbox.is_empty() && !self.wire.protocol.has_transmit();
-        let done = match self.stage {
+    fn check_finished(&mut self, at: usize) -> bool {
+        let quiet = self.execution.is_quiet();
+        let (config, now) = (&self.shared.config, self.shared.now());
+        let Some(wire) = self.wires.get_mut(at) else { return false };
+        let Some(protocol) = self.protocol.on(wire.link) else { return false };
+        let sent = wire.outbox.is_empty() && !protocol.has_transmit();
+        let done = match wire.stage {
             Stage::Open | Stage::Lingering | Stage::Over => false,
-            Stage::Finishing => sent && self.execution.is_quiet(),
+            Stage::Finishing => sent && quiet,
             Stage::Closing => sent,
         };
-        let config = &self.shared.config;
         if done {
-            self.stage = Stage::Lingering;
-            self.close_at = Some(self.shared.now() + config.linger);
-            // An error means that the other side has closed already.
-            let _ = SockRef::from(&self.wire.socket).shutdown(Shutdown::Write);
-        } else if self.stage == Stage::Closing
-            || (self.stage == Stage::Finishing && self.execution.is_quiet())
-        {
-            self.close_within(config.close_timeout);
+            wire.linger(now + config.linger);
+        } else if wire.stage == Stage::Closing || (wire.stage == Stage::Finishing && quiet) {
+            wire.close_by(now + config.close_timeout);
         }
         done
     }
 
-    /// The connection ends after this time, if nothing ends it before.
-    fn close_within(&mut self, time: Duration) {
-        let at = self.shared.now() + time;
-        self.close_at = Some(self.close_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
     /// Sees to the protocol's times. True if something happened.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> bool {
-        let protocol_at = self.wire.protocol.poll_timeout().filter(|_| self.stage == Stage::Open);
-        let Some(next) = protocol_at.into_iter().chain(self.close_at).min() else { return false };
+        let open = self.wires.iter().any(|wire| wire.stage == Stage::Open);
+        let protocol_at = self.protocol.poll_timeout().filter(|_| open);
+        let close_at = self.wires.iter().filter_map(|wire| wire.close_at);
+        let Some(next) = protocol_at.into_iter().chain(close_at).min() else { return false };
         // Deadlines mostly move on. The timer is left where it was, and looks again when it fires.
         if next < self.timer_at || self.timer.is_elapsed() {
             self.timer_at = next;
@@ -482,14 +500,12 @@ impl Connection {
             return false;
         }
         let now = self.shared.now();
-        if self.close_at.is_some_and(|at| at <= now) {
-            self.end(if self.stage == Stage::Open {
-                "discovery took too long"
-            } else {
-                "the rest took too long"
-            });
-        } else if protocol_at.is_some_and(|at| at <= now) {
-            self.wire.protocol.handle_timeout(now);
+        for wire in self.wires.iter_mut().filter(|wire| wire.close_at.is_some_and(|at| at <= now)) {
+            let discovery = wire.stage == Stage::Open;
+            wire.end(if discovery { "discovery took too long" } else { "the rest took too long" });
+        }
+        if protocol_at.is_some_and(|at| at <= now) {
+            self.protocol.handle_timeout(now);
             self.take_events(context);
         }
         true

@@ -29,7 +29,7 @@ pub(crate) struct Execution {
     /// An ORDERED command is on the medium: nothing else starts (SAM-5 §8.6.3).
     ordered_running: bool,
     budget: Budget,
-    /// Commands wait until the predecessor of this session is over.
+    /// Commands wait until the predecessor of this session is over, and what a lost connection began.
     held: bool,
 }
 
@@ -97,9 +97,9 @@ impl Execution {
         }
     }
 
-    /// The predecessor is over.
-    pub(crate) fn release(&mut self) {
-        self.held = false;
+    /// Whether commands wait for what others have left on the medium.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     pub(crate) fn budget(&mut self) -> &mut Budget {

@@ -39,7 +39,7 @@ pub use copies::{Copies, CopyDirectory, Requester};
 pub use directory::{Access, Authentication, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
 pub use error::StartError;
 pub use log_limit::LogLimit;
-pub use registry::{SessionId, SessionInfo};
+pub use registry::{ConnectionInfo, SessionId, SessionInfo};
 pub use reservations::ReservationStore;
 pub use server::{Server, Status};
 pub use unit::{CopyCounts, LogicalUnitHandle};

@@ -1,8 +1,8 @@
 //! Deciding on logins and answering discovery.
 
-use crate::connection::Place;
+use crate::connection::{Arrival, Place};
 use crate::directory::{Access, Authentication, LoginRefusal, LoginRequest};
-use crate::registry::{Admission, Mailbox, Message, Port};
+use crate::registry::{Admission, Mailbox, Port, SessionEntry};
 use crate::server::Shared;
 use crate::session::Session;
 use iscsi::Tsih;
@@ -11,6 +11,7 @@ use iscsi::pdu::LoginStatus;
 use iscsi::target::{LoginAccept, LoginRequested, Redirect, SendTargets, TargetAddress, TargetRecord};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// How a login is turned down.
 #[derive(Debug)]
@@ -38,16 +39,24 @@ impl From<LoginRefusal> for Refusal {
     }
 }
 
-/// Decides on a login. The nexus exists from here on.
+/// What becomes of a login that is let in.
+pub(crate) enum Decision {
+    /// A session of its own. The nexus exists from here on.
+    Start(Box<Session>, LoginAccept),
+    /// A connection more for a session, or one in the place of another.
+    Join(Arc<SessionEntry>, LoginAccept),
+}
+
+/// Decides on a login.
 pub(crate) fn decide(
     shared: &Arc<Shared>,
     place: &Place,
-    mailbox: &Mailbox,
+    (mailbox, arrivals): (&Mailbox, &mpsc::UnboundedSender<Arrival>),
     request: &LoginRequested,
     proven: &Authentication,
-) -> Result<(Session, LoginAccept), Refusal> {
+) -> Result<Decision, Refusal> {
     if request.tsih != Tsih::NEW {
-        return Err(join_existing(shared, place, request, proven));
+        return join_existing(shared, place, request, proven);
     }
     let (port, access) = match request.session_type {
         SessionType::Discovery => {
@@ -69,6 +78,7 @@ pub(crate) fn decide(
         local: place.local,
         now: shared.now(),
         mailbox: mailbox.clone(),
+        arrivals: arrivals.clone(),
     };
     let admitted = shared.registry.admit(admission).map_err(|_| LoginStatus::OutOfResources)?;
     let accept = LoginAccept {
@@ -84,7 +94,7 @@ pub(crate) fn decide(
         Arc::clone(&shared.gauge),
         Arc::clone(&shared.registry),
     );
-    Ok((session, accept))
+    Ok(Decision::Start(Box::new(session), accept))
 }
 
 /// What a login has to prove before it is decided on. Nothing has been done for it by then.
@@ -109,33 +119,22 @@ fn enough(demanded: &Authentication, proven: &Authentication) -> Result<(), Refu
     if demanded == proven { Ok(()) } else { Err(LoginStatus::AuthenticationFailure.into()) }
 }
 
-/// A login into a session that exists. One connection a session is all there is: whoever lost that one starts
-/// anew, and the old session is ended for good (RFC 7143 §6.3.1). A second connection is refused, and nothing
-/// happens to the first.
+/// A login into a session that exists: only a port's own, through the same portal group (RFC 7143 §6.3.1).
 fn join_existing(
     shared: &Shared,
     place: &Place,
     request: &LoginRequested,
     proven: &Authentication,
-) -> Refusal {
+) -> Result<Decision, Refusal> {
     if request.session_type == SessionType::Discovery {
-        return LoginStatus::SessionDoesNotExist.into();
+        return Err(LoginStatus::SessionDoesNotExist.into());
     }
-    let authorized = authorize(shared, place, request)
-        .and_then(|(port, access)| enough(&access.authentication, proven).map(|()| port));
-    let port = match authorized {
-        Ok(port) => port,
-        Err(refusal) => return refusal,
-    };
-    let status = match shared.registry.find(&port, request.tsih) {
-        None => LoginStatus::SessionDoesNotExist,
-        Some(session) if session.cid != request.cid => LoginStatus::TooManyConnections,
-        Some(session) => {
-            shared.registry.tell(session.id, Message::Drop("the initiator wants its connection back"));
-            LoginStatus::SessionDoesNotExist
-        }
-    };
-    status.into()
+    let (port, access) = authorize(shared, place, request)?;
+    enough(&access.authentication, proven)?;
+    let entry = shared.registry.find(&port, request.tsih).ok_or(LoginStatus::SessionDoesNotExist)?;
+    let accept =
+        LoginAccept { tsih: entry.tsih, portal_group_tag: place.group, target_alias: access.target_alias };
+    Ok(Decision::Join(entry, accept))
 }
 
 /// What the directory lets the port do. From here on names are in lower case, so that a session is found again by

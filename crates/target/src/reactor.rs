@@ -1,6 +1,6 @@
 //! Reactors: threads that each own their connections and, with the disks' backend, an I/O ring.
 
-use crate::connection::{Connection, Place};
+use crate::connection::{Connection, Place, Wire};
 use crate::error::StartError;
 use crate::server::Shared;
 use std::net::TcpStream;
@@ -14,6 +14,27 @@ use tokio::sync::{mpsc, watch};
 struct Reactor {
     handle: Handle,
     connections: Arc<AtomicUsize>,
+}
+
+/// A connection's share of a reactor's load, until it is gone.
+pub(crate) struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    pub(crate) fn take(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+
+    /// What it has a share of.
+    pub(crate) fn load(&self) -> &Arc<AtomicUsize> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// All reactors of a server.
@@ -61,17 +82,18 @@ impl Reactors {
         };
         let fewest = self.all.iter().min_by_key(|reactor| reactor.connections.load(Ordering::Relaxed));
         let Some(reactor) = fewest else { return };
-        reactor.connections.fetch_add(1, Ordering::Relaxed);
-        let connections = Arc::clone(&reactor.connections);
+        let seat = Seat::take(&reactor.connections);
         let shared = Arc::clone(&self.shared);
         reactor.handle.spawn(async move {
             match tokio::net::TcpStream::from_std(socket) {
-                Ok(socket) => Connection::new(shared, presence, place, socket, mailbox, messages).run().await,
+                Ok(socket) => {
+                    let wire = Wire::new(place, socket, presence, seat);
+                    Connection::new(shared, wire, mailbox, messages).run().await;
+                }
                 Err(error) => {
                     tracing::warn!(peer = %place.peer, %error, "a connection could not be taken over");
                 }
             }
-            connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

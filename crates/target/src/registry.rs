@@ -1,6 +1,7 @@
 //! All connections and sessions of a server: who is there, how many may be, and who takes whose place.
 
 use crate::config::Limits;
+use crate::connection::Arrival;
 use iscsi::parameters::Parameters;
 use iscsi::{Cid, Isid, PortalGroupTag, Tsih};
 use parking_lot::Mutex;
@@ -80,16 +81,29 @@ pub(crate) struct SessionEntry {
     pub(crate) initiator: String,
     pub(crate) isid: Isid,
     pub(crate) tsih: Tsih,
-    /// Of its one connection.
-    pub(crate) cid: Cid,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) since: Duration,
     pub(crate) counters: Counters,
     pub(crate) parameters: Mutex<Option<Parameters>>,
-    mailbox: Mailbox,
+    /// Those there are, in the order they came.
+    connections: Mutex<Vec<ConnectionInfo>>,
+    pub(crate) mailbox: Mailbox,
+    /// Connections that join it go here.
+    pub(crate) arrivals: mpsc::UnboundedSender<Arrival>,
     /// True once nothing of the session touches a medium any more.
     over: watch::Sender<bool>,
+}
+
+/// One connection of a session, for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The initiator's identifier of it.
+    pub cid: Cid,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The address of ours it came to.
+    pub portal: SocketAddr,
 }
 
 /// A session, for lists.
@@ -105,10 +119,12 @@ pub struct SessionInfo {
     pub isid: Isid,
     /// Ours.
     pub tsih: Tsih,
-    /// Where it comes from.
+    /// Where its first connection came from.
     pub peer: SocketAddr,
-    /// The address of ours it came to.
+    /// The address of ours that came to.
     pub portal: SocketAddr,
+    /// The connections it has now, in the order they came.
+    pub connections: Vec<ConnectionInfo>,
     /// When it began, since the server's start.
     pub since: Duration,
     /// What was negotiated; none while the login goes on.
@@ -122,6 +138,11 @@ pub struct SessionInfo {
 }
 
 impl SessionEntry {
+    /// These are its connections now.
+    pub(crate) fn set_connections(&self, connections: Vec<ConnectionInfo>) {
+        *self.connections.lock() = connections;
+    }
+
     fn info(&self) -> SessionInfo {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SessionInfo {
@@ -132,6 +153,7 @@ impl SessionEntry {
             tsih: self.tsih,
             peer: self.peer,
             portal: self.local,
+            connections: self.connections.lock().clone(),
             since: self.since,
             parameters: *self.parameters.lock(),
             commands: count(&self.counters.commands),
@@ -151,6 +173,7 @@ pub(crate) struct Admission {
     pub(crate) local: SocketAddr,
     pub(crate) now: Duration,
     pub(crate) mailbox: Mailbox,
+    pub(crate) arrivals: mpsc::UnboundedSender<Arrival>,
 }
 
 /// A session that was let in.
@@ -207,6 +230,13 @@ impl Presence {
     /// The login is through.
     pub(crate) fn logged_in(&self) {
         self.registry.connections.lock().half_open.remove(&self.id);
+    }
+
+    /// The connection belongs to the session with this mailbox now.
+    pub(crate) fn moved_to(&self, mailbox: &Mailbox) {
+        let mut connections = self.registry.connections.lock();
+        connections.half_open.remove(&self.id);
+        connections.all.insert(self.id, mailbox.clone());
     }
 
     /// The socket is closed; others may have its place.
@@ -327,13 +357,18 @@ impl Registry {
             initiator: admission.initiator,
             isid: admission.isid,
             tsih,
-            cid: admission.cid,
+            connections: Mutex::new(vec![ConnectionInfo {
+                cid: admission.cid,
+                peer: admission.peer,
+                portal: admission.local,
+            }]),
             peer: admission.peer,
             local: admission.local,
             since: admission.now,
             counters: Counters::default(),
             parameters: Mutex::new(None),
             mailbox: admission.mailbox,
+            arrivals: admission.arrivals,
             over: watch::channel(false).0,
         })
     }
@@ -364,7 +399,7 @@ impl Registry {
         entry.is_some_and(|entry| entry.mailbox.send(message).is_ok())
     }
 
-    /// The session with this handle, if it is this port's.
+    /// The session with this handle, if it is this port's and alive.
     pub(crate) fn find(&self, port: &Port, tsih: Tsih) -> Option<Arc<SessionEntry>> {
         let sessions = self.sessions.lock();
         let mut entries = sessions.all.values();
@@ -459,6 +494,7 @@ mod tests {
 
     fn admission(initiator: &str, isid: u8, target: &str) -> (Admission, mpsc::UnboundedReceiver<Message>) {
         let (mailbox, messages) = mpsc::unbounded_channel();
+        let arrivals = mpsc::unbounded_channel().0;
         let isid = Isid([0, 0, 0, 0, 0, isid]);
         let address = "127.0.0.1:3260".parse().unwrap();
         let port = Port {
@@ -479,6 +515,7 @@ mod tests {
                 local: address,
                 now,
                 mailbox,
+                arrivals,
             },
             messages,
         )

@@ -55,9 +55,9 @@ async fn a_name_in_another_case_takes_the_place_of_its_old_session() {
     assert_eq!(bench.volume.writes.lock().len(), 1);
 }
 
-/// A login into an existing session ended it before anything was known of whoever asked.
+/// A login into an existing session took effect before anything was known of whoever asked.
 #[tokio::test]
-async fn only_who_may_log_in_can_end_a_session_by_joining_it() {
+async fn only_who_may_log_in_can_join_a_session() {
     let bench = Bench::new();
     let mut client = bench.ready(1).await;
     let tsih = bench.server.sessions()[0].tsih;
@@ -68,14 +68,17 @@ async fn only_who_may_log_in_can_end_a_session_by_joining_it() {
     };
     let elsewhere = joining("iqn.2026-01.io.palisade:other", 1);
     assert_eq!(refusal(&bench, elsewhere).await, LoginStatus::NotFound);
-    // RFC 7143 §6.3.1: a second connection of a session that has one and may have no more.
+    // RFC 7143 §13.2: a second connection of a session that has one and agreed on one.
     assert_eq!(refusal(&bench, joining(TARGET, 2)).await, LoginStatus::TooManyConnections);
     bench.directory.refused.lock().push(HOST.to_owned());
     assert_eq!(refusal(&bench, joining(TARGET, 1)).await, LoginStatus::AuthorizationFailure);
     assert_eq!(soon(client.run(write16(0, 8, 1))).await.status, ScsiStatus::Good, "the session lives");
     bench.directory.refused.lock().clear();
-    assert_eq!(refusal(&bench, joining(TARGET, 1)).await, LoginStatus::SessionDoesNotExist);
+    // RFC 7143 §6.3.4: the same connection, made anew.
+    let mut again = soon(Client::connect(bench.address(), joining(TARGET, 1))).await.expect("reinstatement");
     soon(client.until_closed()).await;
+    soon(again.ping()).await;
+    assert_eq!(bench.server.sessions()[0].tsih, tsih);
 }
 
 /// A revoke between the decision on a login and the session's place in the registry reached nobody.

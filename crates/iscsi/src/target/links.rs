@@ -7,7 +7,7 @@ use super::event::{CloseReason, Event};
 use super::link::{JoinError, Joining, LinkId, Phase};
 use super::task::Stage;
 use super::window::Unit;
-use super::{AsyncMessage, TaskId};
+use super::{AsyncMessage, Config, TaskId};
 use crate::parameters::SessionType;
 use crate::{Cid, PayloadPool};
 
@@ -50,6 +50,12 @@ impl<P: PayloadPool> Connection<P> {
     pub fn into_joining(self) -> Option<Joining> {
         let waits = matches!(&self.link.phase, Phase::Login(login) if login.waits());
         waits.then_some(Joining { link: self.link })
+    }
+
+    /// The opposite of [`Connection::into_joining`]: the login goes on by itself, to be refused.
+    pub fn alone(config: Config, pool: P, mut joining: Joining, now: Duration) -> Self {
+        joining.link.id = LinkId::LEADING;
+        Self { link: joining.link, ..Self::new(config, pool, now) }
     }
 
     /// Takes a connection into this session. It still waits: answer with [`Connection::login_accept`] or

@@ -12,7 +12,7 @@ impl Connection {
     pub(super) fn login_requested(&mut self, request: &LoginRequested) {
         let demanded = login::demanded(&self.shared, &self.place, request);
         match demanded.and_then(|demanded| self.demand(request, demanded)) {
-            Ok(Some(demand)) => self.wire.protocol.login_authenticate(demand, self.place.group),
+            Ok(Some(demand)) => self.protocol.login_authenticate(demand, self.place.group),
             Ok(None) => self.login(request),
             Err(refusal) => self.refuse(request, refusal),
         }
@@ -37,7 +37,7 @@ impl Connection {
     pub(super) fn login_proven(&mut self, proven: &LoginProven) {
         if proven.proof.challenge.as_ref().is_some_and(|challenge| self.shared.guard.made(challenge)) {
             self.login_failed(Failure::Reflected);
-            return self.wire.protocol.login_reject(LoginStatus::AuthenticationFailure);
+            return self.protocol.login_reject(LoginStatus::AuthenticationFailure);
         }
         if proven.proof.user.is_some() {
             self.shared.guard.succeeded(self.place.peer.ip(), &proven.requested.initiator_name);
@@ -72,8 +72,8 @@ impl Connection {
             tracing::info!(%peer, initiator, ?target, ?refusal, left_out, "login refused");
         }
         match refusal {
-            Refusal::Status(status) => self.wire.protocol.login_reject(status),
-            Refusal::Moved(redirect) => self.wire.protocol.login_redirect(&redirect),
+            Refusal::Status(status) => self.protocol.login_reject(status),
+            Refusal::Moved(redirect) => self.protocol.login_redirect(&redirect),
         }
     }
 }

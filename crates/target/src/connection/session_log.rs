@@ -1,6 +1,6 @@
 //! What the log says of a session: its begin and its end.
 
-use super::Connection;
+use super::{Connection, Wire};
 
 impl Connection {
     /// Says who began a session, where and with which target.
@@ -15,7 +15,8 @@ impl Connection {
 
     /// Says who is gone and why; a connection without a login is worth a line for debugging only.
     pub(super) fn log_end(&self) {
-        let (peer, why) = (self.place.peer, &self.why);
+        let Some(wire) = self.wires.first() else { return };
+        let (peer, why) = (wire.place.peer, &wire.why);
         match &self.session {
             Some(session) => {
                 let initiator = &session.entry.initiator;
@@ -24,5 +25,13 @@ impl Connection {
             }
             None => tracing::debug!(%peer, why, "connection ended before a login"),
         }
+    }
+
+    /// The same of one connection, when the session goes on with others.
+    pub(super) fn log_connection_end(&self, wire: &Wire) {
+        let Some(session) = &self.session else { return };
+        let (initiator, peer, why) = (&session.entry.initiator, wire.place.peer, &wire.why);
+        let left = self.wires.len();
+        tracing::info!(initiator, %peer, why, left, "connection of a session ended");
     }
 }
