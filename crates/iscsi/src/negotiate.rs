@@ -470,6 +470,32 @@ mod tests {
         assert_eq!((initiator.max_burst_length, initiator.first_burst_length), (70_000, 70_000));
     }
 
+    /// Of a connection that joins a session only what is its own is negotiated.
+    #[test]
+    fn s13_leading_only_keys_are_irrelevant_on_other_connections() {
+        let session = Parameters { max_burst_length: 70_000, max_connections: 4, ..Parameters::default() };
+        let mut target = Negotiation::new(Offer::default());
+        target.join(session);
+        let mut out = Vec::new();
+        for (key, value) in [("MaxBurstLength", "512"), ("MaxConnections", "8"), ("InitialR2T", "No")] {
+            target.answer(key, value, &mut out).unwrap();
+        }
+        target.answer("HeaderDigest", "CRC32C", &mut out).unwrap();
+        target.answer("MaxRecvDataSegmentLength", "4096", &mut out).unwrap();
+        let expected: &[u8] =
+            b"MaxBurstLength=Irrelevant\0MaxConnections=Irrelevant\0InitialR2T=Irrelevant\0HeaderDigest=CRC32C\0";
+        assert_eq!(out, expected);
+        let agreed = target.finish();
+        assert_eq!((agreed.max_burst_length, agreed.max_connections, agreed.initial_r2t), (70_000, 4, true));
+        assert_eq!((agreed.header_digest, agreed.peer_max_recv_data_segment_length), (true, 4096));
+        let mut initiator = Negotiation::new(Offer::default());
+        initiator.join(session);
+        let mut offered = Vec::new();
+        initiator.propose(&mut offered);
+        let keys: Vec<&str> = text::pairs(&offered).map(|pair| pair.unwrap().0).collect();
+        assert_eq!(keys, ["HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength"]);
+    }
+
     #[test]
     fn s6_2_an_initiator_refuses_answers_beyond_its_offer() {
         let mut initiator = Negotiation::new(Offer { max_burst_length: 65536, ..Offer::default() });

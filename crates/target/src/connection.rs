@@ -16,7 +16,7 @@ pub(crate) use wire::Wire;
 use crate::directory::Authentication;
 use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
-use crate::login::{self, Decision};
+use crate::login;
 use crate::memory::{Budget, CountedPool, Pressure};
 use crate::registry::{Mailbox, Message, Presence};
 use crate::server::Shared;
@@ -332,26 +332,6 @@ impl Connection {
         if link == LinkId::LEADING {
             *session.entry.parameters.lock() = Some(established.parameters);
             self.log_start();
-        }
-    }
-
-    /// Decides on a login that has proven what was demanded of it, if anything was.
-    fn login(&mut self, request: &LoginRequested) {
-        let proven = self.demanded.take().map(|(_, demanded)| demanded).unwrap_or_default();
-        let reach = (&self.mailbox, &self.arrivals.0);
-        match login::decide(&self.shared, &self.place, reach, request, &proven) {
-            Ok(Decision::Join(entry, accept)) => self.move_to(&entry, accept),
-            Ok(Decision::Start(mut session, accept)) => {
-                self.predecessor = session.take_predecessors();
-                let limits = &self.shared.config.limits;
-                let budget = Budget::new(Arc::clone(&self.shared.gauge), limits.session_bytes_max);
-                self.execution = Execution::new(budget, self.predecessor.is_some());
-                self.session = Some(*session);
-                // Rights taken away after they were asked for, but before the session was there to be told.
-                self.reauthorize();
-                self.protocol.login_accept(accept);
-            }
-            Err(refusal) => self.refuse(request, refusal),
         }
     }
 

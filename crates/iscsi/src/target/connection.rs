@@ -23,6 +23,7 @@ pub struct Connection<P: PayloadPool> {
     pub(super) now: Duration,
     /// Attended to.
     pub(super) link: Box<Link>,
+    #[allow(clippy::vec_box, reason = "attending to another one swaps two pointers")]
     pub(super) others: Vec<Box<Link>>,
     pub(super) session: Session<P::Buf>,
     pub(super) events: VecDeque<(LinkId, Event)>,

@@ -243,6 +243,36 @@ mod tests {
         assert_eq!(window.order(CmdSn(18)), Order::Now);
     }
 
+    /// What a lost connection sent ahead of its turn was never acknowledged: it may come again (RFC 7143 §7.2.1).
+    #[test]
+    fn s7_2_1_what_is_forgotten_may_come_again() {
+        let mut window = Window::new(8);
+        window.start(CmdSn(1));
+        let unit = |link| Unit::Pdu(LinkId(link), [0; 48], Bytes::new());
+        window.hold(CmdSn(2), unit(7));
+        window.hold(CmdSn(3), unit(8));
+        window.hold(CmdSn(4), Unit::Skip);
+        window.forget(|unit| matches!(unit, Unit::Pdu(LinkId(7), ..)));
+        assert_eq!([2, 3, 4].map(|sn| window.order(CmdSn(sn))), [Order::Later, Order::Ignore, Order::Ignore]);
+        assert!(window.holds_any());
+        window.forget(|_| true);
+        assert!(!window.holds_any() && window.is_missing(CmdSn(4)));
+    }
+
+    /// The window of a session that is not known yet is not told to be open.
+    #[test]
+    fn s4_2_2_1_a_shut_window_takes_and_grants_nothing() {
+        for next in [CmdSn(0), CmdSn(77), CmdSn(u32::MAX)] {
+            let mut window = Window::new(8);
+            window.shut(next);
+            assert_eq!((window.tell(0), window.expected()), (next.plus(u32::MAX), next));
+            assert_eq!(window.order(next), Order::Ignore);
+            assert!(!window.reopened(0));
+            window.start(next);
+            assert_eq!(window.order(next), Order::Ignore, "no limit, no commands");
+        }
+    }
+
     #[test]
     fn held_units_come_back_in_order() {
         let mut window = Window::new(8);

@@ -1,11 +1,14 @@
-//! What a login has to prove, before it is decided on: nothing is taken from anyone for a name that is only claimed.
+//! What a login has to prove, and the decision on it: nothing is taken from anyone for a name that is only claimed.
 
 use super::Connection;
 use crate::directory::Authentication;
-use crate::login::{self, Refusal};
+use crate::execution::Execution;
+use crate::login::{self, Decision, Refusal};
+use crate::memory::Budget;
 use iscsi::chap::{Demand, Failure};
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{LoginProven, LoginRequested};
+use std::sync::Arc;
 
 impl Connection {
     /// Challenges a login that has to prove something; decides at once on one that has not.
@@ -61,6 +64,26 @@ impl Connection {
         self.shared.guard.failed(peer.ip(), initiator, why, self.shared.now());
         if let Some(left_out) = self.shared.log_limit.admit() {
             tracing::warn!(%peer, initiator, target, %why, left_out, "login refused: authentication failed");
+        }
+    }
+
+    /// Decides on a login that has proven what was demanded of it, if anything was.
+    pub(super) fn login(&mut self, request: &LoginRequested) {
+        let proven = self.demanded.take().map(|(_, demanded)| demanded).unwrap_or_default();
+        let reach = (&self.mailbox, &self.arrivals.0);
+        match login::decide(&self.shared, &self.place, reach, request, &proven) {
+            Ok(Decision::Join(entry, accept)) => self.move_to(&entry, accept),
+            Ok(Decision::Start(mut session, accept)) => {
+                self.predecessor = session.take_predecessors();
+                let limits = &self.shared.config.limits;
+                let budget = Budget::new(Arc::clone(&self.shared.gauge), limits.session_bytes_max);
+                self.execution = Execution::new(budget, self.predecessor.is_some());
+                self.session = Some(*session);
+                // Rights taken away after they were asked for, but before the session was there to be told.
+                self.reauthorize();
+                self.protocol.login_accept(accept);
+            }
+            Err(refusal) => self.refuse(request, refusal),
         }
     }
 
