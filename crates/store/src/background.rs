@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Collection rounds in a row without gain after which waiting writes fail.
 const FRUITLESS_MAX: u32 = 3;
 
-/// Rounds in a row without gain after which even unmapping, which takes a block of log, fails.
+/// Rounds in a row without gain after which also the rest of what was begun fails.
 const HOPELESS: u32 = 32;
 /// Time between an error of background work and the next try.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,10 +32,10 @@ pub(crate) struct Background {
     pub(crate) layer_cursor: Option<(LayerId, u64)>,
     /// Rounds of collection that gained nothing.
     pub(crate) fruitless: u32,
-    /// Blocks of host data written when a round gained no slab though no write waited for one. Until a slab
-    /// more is written another round would only rewrite what the last one wrote.
+    /// Blocks written when a round gained no slab though no write waited for one. Until a slab more is written,
+    /// by hosts or checkpoints, another round would only rewrite what the last one wrote.
     pub(crate) content_at: Option<u64>,
-    /// Host blocks written, most free slabs and least waste since then.
+    /// What hosts had done, most free slabs and least waste since then.
     pub(crate) best: Option<(u64, u64, u64)>,
     /// The loop has ended.
     pub(crate) ended: bool,
@@ -60,6 +60,7 @@ impl Engine {
                 Ok(false) => self.rest(times).await,
                 Err(error) => {
                     tracing::error!(%error, "background work failed");
+                    self.zeros_if_stalled().await;
                     self.room_made.happen();
                     self.runtime.sleep(PAUSE).await;
                 }
@@ -79,7 +80,8 @@ impl Engine {
             return Ok(false);
         }
         let now = self.runtime.now();
-        let due = self.state().checkpoint_due(now, &self.options);
+        let free = self.slabs.lock().free();
+        let due = self.state().checkpoint_due(now, &self.options, free);
         if due {
             self.checkpoint_now().await?;
             return Ok(true);
@@ -149,18 +151,19 @@ impl Engine {
 
     /// A round of collection is fruitless if it neither has more free slabs nor leaves fewer blocks wasted than
     /// the best since hosts wrote last: measured so, rounds without gain come to an end.
-    pub(crate) fn note_round(self: &Arc<Self>, stalled: bool) {
+    /// True if what gives space back should not wait any longer.
+    pub(crate) fn note_round(self: &Arc<Self>, stalled: bool) -> bool {
         let free = self.slabs.lock().free();
         let fruitless = {
             let mut state = self.state();
-            let (written, waste) = (state.counters.host_blocks, state.waste());
+            let (written, waste) = (state.counters.host_log, state.waste());
             let best = state.background.best.filter(|(at, ..)| *at == written);
             let (_, most_free, least_waste) = best.unwrap_or((written, 0, u64::MAX));
             let gained = free > most_free || (stalled && waste < least_waste);
             state.background.best = Some((written, free.max(most_free), waste.min(least_waste)));
             state.background.fruitless = if gained { 0 } else { state.background.fruitless + 1 };
             if !stalled && !gained {
-                state.background.content_at = Some(written);
+                state.background.content_at = Some(state.counters.written_blocks);
             }
             state.background.fruitless
         };
@@ -168,7 +171,17 @@ impl Engine {
             self.fail_waiting();
         }
         if stalled && fruitless >= HOPELESS {
-            self.fail_all_queued(&self.error(ErrorKind::NoSpace, "has no free slab left; add space"));
+            self.fail_data_queued(&self.error(ErrorKind::NoSpace, "has no free slab left; add space"));
+        }
+        stalled && fruitless >= FRUITLESS_MAX
+    }
+
+    /// Collection cannot go on: what only gives space back does not wait for it.
+    async fn zeros_if_stalled(self: &Arc<Self>) {
+        let free = self.slabs.lock().free();
+        let stalled = self.state().is_stalled(free);
+        if stalled && let Err(error) = self.zeros_by_checkpoint().await {
+            tracing::error!(%error, "unmapping failed");
         }
     }
 }
@@ -195,8 +208,8 @@ impl State {
         self.log_since_cut.saturating_mul(crate::format::BLOCK_BYTES) / 2 >= options.checkpoint_log_bytes
     }
 
-    fn checkpoint_due(&mut self, now: Duration, options: &crate::options::PoolOptions) -> bool {
-        if self.checkpoint_pressing(options) {
+    fn checkpoint_due(&mut self, now: Duration, options: &crate::options::PoolOptions, free: u64) -> bool {
+        if self.checkpoint_pressing(options) || self.sums.dirty >= self.dirty_max(free) {
             return true;
         }
         let changed = self.log_since_cut > 0 || self.sums.dirty > 0;

@@ -144,6 +144,16 @@ impl State {
         }
     }
 
+    /// Changed nodes at which writers wait for a checkpoint: no more than one could write with `free` slabs. Else there
+    /// would never be another.
+    pub(crate) fn dirty_max(&self, free: u64) -> u64 {
+        let payload = self.budget.slab_payload;
+        let head = &self.heads[usize::from(Stream::Nodes.code())];
+        let slabs = free.saturating_sub(self.budget.catalog_floor);
+        let room = head.payload_blocks(&self.segments, payload) + slabs * payload;
+        (room.saturating_sub(8) / 9 * 8).clamp(1, 2 * self.budget.dirty_nodes)
+    }
+
     /// Free slabs that the relocation stream leaves alone. While writes wait for a slab that is only what the
     /// next checkpoint needs, of the nodes that have changed and of those that moving a segment may change:
     /// else a pool whose slabs were used up by crashes could never be collected again.
@@ -151,7 +161,8 @@ impl State {
         let payload = self.budget.slab_payload;
         let head = &self.heads[usize::from(Stream::Nodes.code())];
         let room = head.payload_blocks(&self.segments, payload);
-        let nodes = (self.nodes_to_write() + payload).saturating_sub(room);
+        // What writers hold will have changed by then, too: leaves, and about as many nodes above them.
+        let nodes = (self.nodes_to_write() + 2 * self.touched + payload).saturating_sub(room);
         let least = self.budget.catalog_floor + nodes.div_ceil(payload);
         // One more than unmapping may take, which must go on when moving cannot.
         if stalled { (least + 1).min(self.budget.relocation_floor) } else { self.budget.relocation_floor }

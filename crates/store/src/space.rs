@@ -91,6 +91,8 @@ pub(crate) struct Budget {
     pub(crate) usable: u64,
     /// Of that, held back so that collection, checkpoints, unmapping and deletion always work.
     pub(crate) headroom: u64,
+    /// Of that, for map nodes that unmapping in clones makes.
+    pub(crate) zero_slack: u64,
     /// Changed nodes that start a checkpoint; twice as many make writers wait for it.
     pub(crate) dirty_nodes: u64,
     /// Free slabs that only the catalog may take.
@@ -126,6 +128,7 @@ impl Budget {
         let slab_payload = blocks - 1 - blocks / 64;
         let usable = slabs * slab_payload;
         let headroom = (usable / 20).max(HEADROOM_SLABS_MIN * slab_payload);
+        let zero_slack = (headroom - HEADROOM_SLABS_MIN * slab_payload) / 2;
         let dirty_nodes = (headroom / 16).min(dirty_nodes_max).max(4);
         let catalog_floor = 1;
         let relocation_floor = catalog_floor + (4 * dirty_nodes).div_ceil(slab_payload) + CRASH_SLABS;
@@ -138,6 +141,7 @@ impl Budget {
             slab_payload,
             usable,
             headroom,
+            zero_slack,
             dirty_nodes,
             catalog_floor,
             relocation_floor,

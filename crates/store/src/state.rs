@@ -2,7 +2,7 @@
 
 use crate::background::Background;
 use crate::catalog::{LogRange, PoolRecord, VolumeRecord};
-use crate::format::node::{Entry, FAN_OUT};
+use crate::format::node::{Entry, FAN_OUT, LEVEL_MAX};
 use crate::format::{BlockAddress, Epoch, LayerId, Location, SegmentId, Seq, Stream, VolumeId};
 use crate::layer::Layer;
 use crate::log::{Head, HostLog};
@@ -29,6 +29,8 @@ pub(crate) struct Needed {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters {
     pub(crate) host_blocks: u64,
+    /// What hosts had done, data or not, in blocks of log.
+    pub(crate) host_log: u64,
     pub(crate) written_blocks: u64,
     pub(crate) checkpoints: u64,
     pub(crate) last_checkpoint: Option<Duration>,
@@ -73,6 +75,8 @@ pub(crate) struct State {
     pub(crate) sums: Sums,
     /// Blocks admitted and not yet in the map.
     pub(crate) admitted: u64,
+    /// Map nodes that unmapping in clones may make at the most ([`State::count_zero_nodes`]).
+    pub(crate) zero_nodes: u64,
     /// Leaves that requests between admission and their end may change.
     pub(crate) touched: u64,
     /// Leaves in memory, in the order of the clock.
@@ -135,7 +139,27 @@ impl State {
     /// Blocks that new data may still take.
     pub(crate) fn room(&self) -> u64 {
         let taken = self.segments.data_live() + self.sums.nodes + self.sums.unfulfilled + self.admitted;
-        self.budget.fillable().saturating_sub(taken)
+        self.budget.fillable().saturating_sub(taken + self.zero_charge(self.zero_nodes))
+    }
+
+    /// What has to be set aside of the room for `nodes` that unmapping may make: what the headroom has not.
+    pub(crate) fn zero_charge(&self, nodes: u64) -> u64 {
+        nodes.saturating_sub(self.budget.zero_slack)
+    }
+
+    /// Unmapping in a layer on others writes "zeros" over what these have, and may need a node for each of theirs.
+    /// As it must always work, that is set aside beforehand.
+    pub(crate) fn zero_nodes_on(&self, parent: Option<LayerId>) -> u64 {
+        let below = std::iter::successors(parent, |id| self.layers.get(id).and_then(|layer| layer.parent));
+        let nodes: u64 = below.filter_map(|id| self.layers.get(&id)).map(|layer| layer.map.count()).sum();
+        if parent.is_some() { nodes + u64::from(LEVEL_MAX) } else { 0 }
+    }
+
+    /// Counts anew what all volumes together may need for that. A thick volume has its nodes set aside already.
+    pub(crate) fn count_zero_nodes(&mut self) {
+        let tops = self.volumes.values().filter(|entry| !entry.record.thick).map(|entry| entry.record.top);
+        let writable = tops.filter_map(|id| self.layers.get(&id)).filter(|layer| !layer.record.frozen);
+        self.zero_nodes = writable.map(|layer| self.zero_nodes_on(layer.parent)).sum();
     }
 
     /// Why there are no writes, if there are none.

@@ -305,6 +305,7 @@ impl State {
         for id in prepared.evacuated {
             self.segments.evacuate(id);
         }
+        self.count_zero_nodes();
     }
 
     fn undo_cut(&mut self, cut: &Cut) {

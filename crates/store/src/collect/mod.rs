@@ -28,23 +28,25 @@ impl Engine {
     /// One bounded round of collection, if free slabs are few. True if there was something to do.
     pub(crate) async fn collect(self: &Arc<Self>) -> Result<bool> {
         let mut free = self.slabs.lock().free();
-        let stalled = {
+        let (stalled, scarce) = {
             let state = self.state();
             let stalled = state.is_stalled(free);
-            if !stalled && (free >= state.budget.collect_below || state.collected_enough()) {
+            // Checkpoints take slabs, too, and give them back only with collection.
+            let scarce = stalled || free <= state.budget.relocation_floor;
+            if !stalled && (free >= state.budget.collect_below || state.collected_enough(scarce)) {
                 return Ok(false);
             }
-            stalled
+            (stalled, scarce)
         };
         if stalled && free <= self.state().budget.relocation_floor {
             // The fewer nodes wait to be written, the more slabs there are for moving blocks.
             self.checkpoint_now().await?;
             free = self.slabs.lock().free();
         }
-        let (victims, empty) = self.state().choose(stalled, free);
+        let (victims, empty) = self.state().choose(scarce, free);
         if victims.is_empty() && !empty {
-            if stalled {
-                self.note_round(stalled);
+            if stalled && self.note_round(stalled) {
+                self.zeros_by_checkpoint().await?;
             }
             // Rounds go on until what waits has been written or has failed: nobody else would look again.
             return Ok(stalled);
@@ -55,7 +57,9 @@ impl Engine {
         for victim in walked {
             self.state().note_rest(victim);
         }
-        self.note_round(stalled);
+        if self.note_round(stalled) {
+            self.zeros_by_checkpoint().await?;
+        }
         Ok(true)
     }
 
@@ -142,10 +146,10 @@ impl State {
         self.host.waits_for_room() && head.reserved() == 0 && !head.reserving && free <= self.host_floor_now()
     }
 
-    /// The last round gained nothing, and little was written since.
-    fn collected_enough(&self) -> bool {
-        let until = self.background.content_at.map(|at| at + self.budget.slab_payload);
-        until.is_some_and(|until| self.counters.host_blocks < until)
+    /// The last round gained nothing, and little was written since; nothing at all, if slabs are scarce.
+    fn collected_enough(&self, scarce: bool) -> bool {
+        let little = if scarce { 1 } else { self.budget.slab_payload };
+        self.background.content_at.is_some_and(|at| self.counters.written_blocks < at + little)
     }
 
     /// Marks a node dirty if it is stored at `place`.

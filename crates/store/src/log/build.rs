@@ -116,6 +116,7 @@ impl State {
         self.segments.change(id).used += batch.blocks;
         self.log_since_cut += u64::from(batch.blocks);
         self.counters.host_blocks += u64::from(fill.data_blocks);
+        self.counters.host_log += u64::from(batch.blocks);
         self.counters.written_blocks += u64::from(batch.blocks);
         Some(batch)
     }

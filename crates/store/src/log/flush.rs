@@ -69,6 +69,14 @@ impl Engine {
         self.progress.happen();
     }
 
+    /// Data that is queued fails with `error`, begun or not.
+    pub(crate) fn fail_data_queued(self: &Arc<Self>, error: &BlockError) {
+        let mut ended = Ended::default();
+        self.state().fail_queue(error, &mut ended, |item| item.payload.data_blocks() > 0);
+        ended.tell();
+        self.progress.happen();
+    }
+
     fn flushed(self: &Arc<Self>, until: Seq, result: &Result<()>, for_batches: bool) -> Option<Batch> {
         let mut ended = Ended::default();
         let steps = {

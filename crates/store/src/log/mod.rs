@@ -6,6 +6,7 @@ mod flush;
 mod request;
 mod rollover;
 mod submit;
+mod zeros;
 
 pub(crate) use build::Batch;
 pub(crate) use request::{Item, Payload, Request};

@@ -123,8 +123,9 @@ impl State {
             return Err(refusal);
         }
         self.evict();
-        if self.touched > 0 && self.sums.dirty + self.touched >= 2 * self.budget.dirty_nodes
-            || self.sums.dirty >= 2 * self.budget.dirty_nodes
+        let dirty_max = self.dirty_max(engine.slabs.lock().free());
+        if self.touched > 0 && self.sums.dirty + 2 * self.touched >= dirty_max
+            || self.sums.dirty >= dirty_max
             || self.log_is_long(&engine.options)
         {
             return Ok(Attempt::Wait);

@@ -217,6 +217,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         sums: Sums::default(),
         admitted: 0,
         touched: 0,
+        zero_nodes: 0,
         clock: VecDeque::new(),
         nodes_max: (options.map_cache_bytes / node_bytes).max(NODES_MIN),
         log_since_cut: 0,

@@ -7,6 +7,7 @@ use crate::catalog::{Changes, LayerRecord, PoolRecord, VolumeRecord};
 use crate::engine::Engine;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::layer::Layer;
+use crate::number::wide;
 use crate::options::{Fact, VolumeInfo, VolumeSpec};
 use crate::state::{State, VolumeEntry};
 use crate::volume::{RangeGuard, Shared, StoreVolume};
@@ -79,7 +80,8 @@ impl Pool {
     /// Makes `snapshot`, a frozen copy of volume `id` as of some moment during the call.
     ///
     /// # Errors
-    /// `NotFound`; `Exists`; `NoSpace` for a thick volume whose reservation does not fit a second time.
+    /// `NotFound`; `Exists`; `NoSpace` for a thick volume whose reservation does not fit a second time, and if there
+    /// is no room for the map nodes that unmapping in the volume may need from now on.
     pub async fn snapshot_volume(&self, id: VolumeId, snapshot: VolumeId, facts: Vec<Fact>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         self.engine.detached(async move { engine.fork(id, snapshot, Fork::Snapshot, facts).await }).await
@@ -147,6 +149,21 @@ impl Engine {
             return Err(self.error(ErrorKind::NoSpace, message));
         }
         Ok(())
+    }
+
+    /// Checks that there is room for what unmapping may need in `tops` new layers on `base`, of which one takes the
+    /// place of `source`'s top layer unless that is frozen.
+    fn check_zero_nodes(&self, state: &State, source: &VolumeRecord, base: LayerId, tops: u64) -> Result<()> {
+        let frozen = state.layers.get(&base).is_some_and(|layer| layer.record.frozen);
+        let parent = state.layers.get(&base).and_then(|layer| layer.parent);
+        let (replaced, counted) = match (frozen, source.thick) {
+            (false, true) => (0, tops - 1),
+            (false, false) => (state.zero_nodes_on(parent), tops),
+            (true, _) => (0, tops),
+        };
+        let nodes = state.zero_nodes.saturating_sub(replaced) + counted * state.zero_nodes_on(Some(base));
+        let more = state.zero_charge(nodes).saturating_sub(state.zero_charge(state.zero_nodes));
+        self.check_fits(state, more)
     }
 
     async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
@@ -258,6 +275,7 @@ impl Engine {
             }
             let top = if fork == Fork::Clone { push(&mut pool, &mut made) } else { base };
             volumes.push((new, VolumeRecord { top, thick: false, ..source_record }));
+            self.check_zero_nodes(state, &source_record, base, wide(made.len()))?;
             let child = LayerRecord { parent: Some(base), ..LayerRecord::default() };
             let frozen = LayerRecord { frozen: true, ..base_record };
             changes.layers.push((base, Some(frozen)));
@@ -305,6 +323,7 @@ impl State {
             let reserved = volume.map_or(0, |entry| thick_blocks(entry.record.size_bytes));
             self.with_layer(id, |layer, _| layer.reserved = if layer.record.frozen { 0 } else { reserved });
         }
+        self.count_zero_nodes();
     }
 }
 

@@ -16,6 +16,11 @@ const RANGES_AT_ONCE: usize = 64;
 /// Blocks that one piece of a batch can speak of, rounded to whole leaves.
 const STEP_BLOCKS: u64 = 1 << 31;
 
+/// Leaves of a step in a pool where a checkpoint begins at `dirty_nodes` changed nodes: a small pool takes small ones.
+fn count_of_leaves(dirty_nodes: u64) -> usize {
+    len_of(dirty_nodes / 4).clamp(1, STEP_LEAVES)
+}
+
 impl StoreVolume {
     pub(super) async fn unmap_ranges(&self, ranges: Vec<ByteRange>) -> Result<()> {
         for range in &ranges {
@@ -56,7 +61,8 @@ impl StoreVolume {
             let guard = Arc::clone(&guard);
             self.check(0, 0)?;
             let layer = self.shared.top();
-            let plan = self.engine.plan_zeros(layer, BlockAddress(at), wanted, STEP_LEAVES).await?;
+            let leaves = count_of_leaves(self.engine.state().budget.dirty_nodes);
+            let plan = self.engine.plan_zeros(layer, BlockAddress(at), wanted, leaves).await?;
             if !plan.leaves.is_empty() {
                 let zeros = Payload::Zeros(crate::number::narrow(plan.count));
                 let pieces = vec![(BlockAddress(at), zeros)];
