@@ -40,6 +40,8 @@ pub enum ErrorClass {
     AddressInUse,
     /// `bench --verify` found a lost or changed write.
     VerifyFailed,
+    /// `validate` found an array that does not do what it has to.
+    CheckFailed,
 }
 
 /// What the table says of one class.
@@ -68,7 +70,7 @@ const fn row(
 }
 
 /// The table itself; everything that shows or maps a class reads it. In the order of [`ErrorClass`].
-static TABLE: [ErrorFacts; 16] = [
+static TABLE: [ErrorFacts; 17] = [
     row(
         ErrorClass::Internal,
         "internal",
@@ -174,6 +176,13 @@ static TABLE: [ErrorFacts; 16] = [
         None,
         16,
         "`bench --verify` found a lost or changed write.",
+    ),
+    row(
+        ErrorClass::CheckFailed,
+        "check-failed",
+        None,
+        17,
+        "`validate` found that the array does not do what it has to; the report says what.",
     ),
 ];
 

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Status,
     /// Load an iSCSI target, measure it, and prove that it loses no acknowledged write
     Bench(Bench),
+    /// Check any iSCSI array as clusters, hypervisors and certification suites do
+    Validate(Validate),
     /// Help on a verb, or on `errors`: every class of error with its exit status
     Help {
         /// Verb, for example `volume create`, or `errors`
@@ -288,6 +290,55 @@ pub(crate) struct Bench {
     /// Seed of addresses and lengths [default: drawn, and reported]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+}
+
+/// Checks of an array.
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// iscsi://HOST[:PORT]/TARGET/LUN; several are several paths to one logical unit
+    #[arg(required = true, value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// Only these groups of checks: identity, paths, commands, cluster, vaai, thin, odx, iscsi
+    #[arg(long, value_delimiter = ',', value_name = "GROUP,...", value_parser = group)]
+    pub(crate) only: Vec<::validate::Group>,
+    /// Overwrite blocks too: what is in them is lost. Without it nothing is written
+    #[arg(long)]
+    pub(crate) destructive: bool,
+    /// Which blocks --destructive may overwrite [default: the first 160 MiB of the logical unit]
+    #[arg(long, value_name = "LBA:BLOCKS", value_parser = scratch_range, requires = "destructive")]
+    pub(crate) range: Option<::validate::ScratchRange>,
+    /// Make reservations too; they are removed again. Refused while somebody else has registered
+    #[arg(long)]
+    pub(crate) reservations: bool,
+    /// With --reservations: first remove the registrations and the reservation of others
+    #[arg(long, requires = "reservations")]
+    pub(crate) force: bool,
+    /// Another logical unit of the array that may be used in the same way, for checks of two; may be given several times
+    #[arg(long, value_name = "URL")]
+    pub(crate) also: Vec<String>,
+    /// Sessions, each an initiator port of its own; at least one a path
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=64))]
+    pub(crate) nexuses: u8,
+    /// Initiator name to log in with; several are taken in turn
+    #[arg(long = "initiator", value_name = "IQN")]
+    pub(crate) initiators: Vec<String>,
+    /// Write the report, with every command sent and its answer, as JSON to FILE
+    #[arg(long = "json-file", value_name = "FILE")]
+    pub(crate) json_file: Option<PathBuf>,
+    /// Write the report, with every command sent and its answer, as HTML to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+fn group(text: &str) -> Result<::validate::Group, String> {
+    text.parse()
+}
+
+/// First block and number of blocks.
+fn scratch_range(text: &str) -> Result<::validate::ScratchRange, String> {
+    let (lba, blocks) = text.split_once(':').ok_or("write LBA:BLOCKS, for example 0:262144")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+    Ok(::validate::ScratchRange { lba: number(lba)?, blocks: number(blocks)? })
 }
 
 fn size(text: &str) -> Result<u64, String> {

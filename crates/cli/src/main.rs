@@ -1,6 +1,6 @@
 //! The `palisade` program: the daemon, and every verb of its administrator.
 //!
-//! *Invariant:* knows no engine. `serve` goes to `server`, `bench` to the initiator, all else to the API's client.
+//! *Invariant:* knows no engine. `serve` goes to `server`, `bench` and `validate` to the initiator's side, all else to the API's client.
 
 mod args;
 mod bench;
@@ -10,6 +10,7 @@ mod output;
 mod pools;
 mod reference;
 mod status;
+mod validate;
 mod volumes;
 
 use api::{Client, ErrorClass, Problem};
@@ -54,6 +55,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
     match cli.command {
         Command::Serve(serve) => server::serve(&serve.config(data.unwrap_or_else(|| LOCAL_DATA.into()))),
         Command::Bench(bench) => bench::run(&bench, out),
+        Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Help { topic } => help::run(Cli::command(), &topic, out),
         Command::Status => ask(data, async |client| status::status(&client, out).await),
         Command::Session(args::Session::List) => {

@@ -21,7 +21,7 @@ mod url;
 pub mod verify;
 
 pub use cdb::{Capacity, CdbBytes};
-pub use client::{Client, Started};
+pub use client::{Answer, Client, Started};
 pub use error::ClientError;
 pub use link::{Digests, LinkOptions};
 pub use sense::SenseSummary;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Each crate and those of the workspace that it may use. Dependencies point down only.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("scsi", &[]),
     ("iscsi", &[]),
     ("block", &[]),
@@ -15,11 +15,12 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("backend", &["block"]),
     ("image", &["block"]),
     ("initiator", &["iscsi", "scsi"]),
+    ("validate", &["initiator", "scsi"]),
     ("target", &["iscsi", "scsi", "block"]),
     ("control", &["store", "iscsi", "scsi", "block"]),
     ("api", &[]),
     ("server", &["target", "control", "api", "backend", "store", "iscsi", "scsi", "block"]),
-    ("cli", &["server", "api", "initiator"]),
+    ("cli", &["server", "api", "initiator", "validate"]),
     ("csi", &["api"]),
     ("sim", &["store", "block"]),
     ("xtask", &[]),
