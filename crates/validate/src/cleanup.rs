@@ -3,7 +3,7 @@
 use crate::nexus::Nexus;
 use crate::outcome::Stop;
 use crate::request;
-use crate::reservation::{self, Action, Out};
+use crate::reservation::{self, Action, Kind, Out};
 use crate::run::RunError;
 use crate::scene::Scene;
 
@@ -40,9 +40,9 @@ pub(crate) async fn clean(scene: &Scene) -> Vec<String> {
             }
         }
         let Some(nexus) = unit.first() else { continue };
-        match reservation::keys(nexus).await {
-            Ok(keys) if keys.keys.is_empty() => {}
-            Ok(keys) => left.push(format!("{}: still registered: {:x?}", nexus.label, keys.keys)),
+        match remove_lost(scene, nexus).await {
+            Ok(keys) if keys.is_empty() => {}
+            Ok(keys) => left.push(format!("{}: still registered: {keys:#x?}", nexus.label)),
             Err(Stop::NotSupported(_)) => {}
             Err(stop) => left.push(format!("{}: {stop}", nexus.label)),
         }
@@ -55,6 +55,24 @@ pub(crate) async fn clean(scene: &Scene) -> Vec<String> {
 
 fn units(scene: &Scene) -> impl Iterator<Item = &[Nexus]> {
     core::iter::once(&scene.nexuses[..]).chain(scene.others.iter().map(|unit| &unit[..]))
+}
+
+/// Preempts keys of this run that no nexus of ours can unregister, as an array that loses sight of an initiator
+/// port leaves them. The keys that are left then.
+async fn remove_lost(scene: &Scene, nexus: &Nexus) -> Result<Vec<u64>, Stop> {
+    let found = reservation::keys(nexus).await?.keys;
+    let lost: Vec<u64> = found.iter().copied().filter(|key| scene.is_own(*key)).collect();
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    let key = scene.key(999);
+    reservation::send(nexus, Out::new(Action::RegisterAndIgnore, 0, key)).await?.good()?;
+    for other in lost {
+        let out = Out::new(Action::Preempt, key, other).kind(Kind::WriteExclusive);
+        reservation::send(nexus, out).await?;
+    }
+    reservation::send(nexus, Out::new(Action::RegisterAndIgnore, 0, 0)).await?.good()?;
+    Ok(reservation::keys(nexus).await?.keys)
 }
 
 /// Removes a nexus's registration, with a new session if the old one is lost. The registration is the

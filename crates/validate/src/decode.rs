@@ -81,7 +81,7 @@ pub(crate) fn designators(page: &[u8]) -> Result<Vec<Designator>, String> {
     Ok(found)
 }
 
-/// A target port group (SPC-4 6.37).
+/// A target port group (SPC-4 REPORT TARGET PORT GROUPS).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortGroup {
     pub(crate) number: u64,

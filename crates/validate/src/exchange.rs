@@ -39,6 +39,9 @@ pub struct Exchange {
     pub data_in_bytes: usize,
     /// Time from sending to the answer, microseconds.
     pub microseconds: u64,
+    /// Something was found wrong right after it.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub suspect: bool,
 }
 
 impl Exchange {
@@ -63,6 +66,7 @@ impl Exchange {
             data_in: excerpt(data),
             data_in_bytes: data.len(),
             microseconds,
+            suspect: false,
         }
     }
 }
@@ -103,6 +107,13 @@ impl Log {
             kept.0.push(exchange);
         } else {
             kept.1 += 1;
+        }
+    }
+
+    /// Something was found wrong after the latest exchange.
+    pub(crate) fn suspect(&self) {
+        if let Some(latest) = self.0.borrow_mut().0.last_mut() {
+            latest.suspect = true;
         }
     }
 

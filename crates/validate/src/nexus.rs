@@ -67,7 +67,7 @@ impl Nexus {
                 self.peer.replace(Some(peer));
                 Ok(())
             }
-            Err(error) => failed(format!("{}: cannot log in again: {error}", self.label)),
+            Err(error) => failed(format!("cannot log in again: {error}")),
         }
     }
 
@@ -82,7 +82,7 @@ impl Nexus {
     /// Runs a command once, whatever the status.
     pub(crate) async fn raw(&self, request: Request) -> Outcome<Reply> {
         let peer = self.peer.borrow().clone();
-        let Some(peer) = peer else { return failed(format!("{} has no session any more", self.label)) };
+        let Some(peer) = peer else { return failed("no session any more") };
         let begun = Instant::now();
         let result = timeout(COMMAND_LIMIT, peer.send(request.clone())).await;
         let time = begun.elapsed();

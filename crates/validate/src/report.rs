@@ -110,6 +110,13 @@ impl CheckReport {
     }
 }
 
+impl CheckReport {
+    /// A check that did not run.
+    pub(crate) fn skipped(check: &Check, why: String) -> Self {
+        Self::new(check, Verdict::Skipped, vec![why], Vec::new(), 0, Duration::ZERO)
+    }
+}
+
 impl Report {
     pub(crate) fn new(
         options: &Options,

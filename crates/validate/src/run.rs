@@ -100,16 +100,26 @@ pub async fn run(
     }
     scene.log.take();
     let mut checks = Vec::new();
+    let mut lost = None;
     for check in wanted {
-        let report = run_one(&scene, check, options).await;
+        if lost.is_none() {
+            lost = missing(&scene).await;
+        }
+        let report = match &lost {
+            Some(why) => CheckReport::skipped(check, format!("the array is gone: {why}")),
+            None => run_one(&scene, check, options).await,
+        };
         progress(&report);
         checks.push(report);
     }
-    let left = match reserves {
-        true => timeout(CLEANUP_LIMIT, cleanup::clean(&scene))
+    let left = match lost {
+        Some(why) if reserves => {
+            vec![format!("the array is gone, perhaps with reservations of this run: {why}")]
+        }
+        None if reserves => timeout(CLEANUP_LIMIT, cleanup::clean(&scene))
             .await
             .unwrap_or_else(|_| vec!["no answer".to_owned()]),
-        false => Vec::new(),
+        _ => Vec::new(),
     };
     let all = scene.nexuses.iter().chain(scene.others.iter().flatten());
     join_all(all.map(Nexus::log_out)).await;
@@ -206,6 +216,23 @@ fn range(options: &Options, size: Size) -> Result<Option<ScratchRange>, RunError
     }
 }
 
+/// Gives every nexus a session again that a check has lost, and takes its unit attentions. Why that cannot be.
+async fn missing(scene: &Scene) -> Option<String> {
+    for nexus in scene.nexuses.iter().chain(scene.others.iter().flatten()) {
+        if nexus.settle().await.is_ok() {
+            continue;
+        }
+        let again = async {
+            nexus.reopen().await?;
+            nexus.settle().await
+        };
+        if let Err(stop) = again.await {
+            return Some(format!("{}: {stop}", nexus.label));
+        }
+    }
+    None
+}
+
 async fn run_one(scene: &Scene, check: &'static Check, options: &Options) -> CheckReport {
     let begun = Instant::now();
     scene.findings.take();
@@ -215,29 +242,21 @@ async fn run_one(scene: &Scene, check: &'static Check, options: &Options) -> Che
         Some(obstacle) => Err(Stop::Skipped(obstacle)),
         None => perform(scene, check, options).await,
     };
-    if check.reserves() && !matches!(ended, Err(Stop::Skipped(_))) {
+    if matches!(ended, Err(Stop::Failed(_))) {
+        scene.log.suspect();
+    }
+    let (exchanges, not_kept) = scene.log.take();
+    if check.reserves() && !exchanges.is_empty() {
         let left = timeout(CLEANUP_LIMIT, cleanup::clean(scene)).await.unwrap_or_default();
         left.into_iter().for_each(|what| scene.wrong(format!("cleaning up: {what}")));
     }
     let (verdict, details) = judge(check, ended, scene.findings.take());
-    let (exchanges, not_kept) = scene.log.take();
     CheckReport::new(check, verdict, details, exchanges, not_kept, begun.elapsed())
 }
 
 async fn perform(scene: &Scene, check: &Check, options: &Options) -> Result<(), Stop> {
-    let prepared = async {
-        // A session that a check before this one lost is none of this one's business.
-        for nexus in &scene.nexuses {
-            if nexus.settle().await.is_err() {
-                nexus.reopen().await?;
-                nexus.settle().await?;
-            }
-        }
-        scene.log.take();
-        (check.action)(scene).await
-    };
     tokio::select! {
-        ended = timeout(CHECK_LIMIT, prepared) => ended.unwrap_or_else(|_| {
+        ended = timeout(CHECK_LIMIT, (check.action)(scene)) => ended.unwrap_or_else(|_| {
             Err(Stop::Failed(format!("not finished after {} s", CHECK_LIMIT.as_secs())))
         }),
         () = interrupted(&options.interrupted) => Err(Stop::Skipped("interrupted while running".to_owned())),

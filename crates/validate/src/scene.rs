@@ -72,6 +72,7 @@ impl Scene {
 
     /// Says that something is wrong; the check goes on and fails in the end.
     pub(crate) fn wrong(&self, message: impl Into<String>) {
+        self.log.suspect();
         self.findings.borrow_mut().wrong.push(message.into());
     }
 
@@ -108,6 +109,11 @@ impl Scene {
         u64::from(u16::from_be_bytes(*b"PV")) << 48
             | u64::from(self.run) << 16
             | u64::try_from(number).unwrap_or(0).saturating_add(1)
+    }
+
+    /// Whether a key is of this run.
+    pub(crate) fn is_own(&self, key: u64) -> bool {
+        key >> 16 == self.key(0) >> 16
     }
 
     /// The same request through every path at a time; answers in the order of the paths.

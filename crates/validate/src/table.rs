@@ -32,11 +32,11 @@ macro_rules! checks {
 
 checks! {
     Identity "identity.inquiry" (required) [&[]] "every path is the same disk",
-        "SPC-4 6.6.2 Standard INQUIRY data" => identity::inquiry;
+        "SPC-4 INQUIRY, standard INQUIRY data" => identity::inquiry;
     Identity "identity.vpd-list" (required) [&[]] "the VPD pages listed are there",
-        "SPC-4 7.8.15 Supported VPD Pages" => identity::page_list;
+        "SPC-4 Supported VPD Pages VPD page" => identity::page_list;
     Identity "identity.serial" (required) [&[]] "a serial number, the same on every path",
-        "SPC-4 7.8.17 Unit Serial Number" => identity::serial;
+        "SPC-4 Unit Serial Number VPD page" => identity::serial;
     Identity "identity.names" (required) [&[]] "a unique name that clusters and multipath take",
         "SPC-4 7.8.6 Device Identification; Validate SCSI device Vital Product Data" => identity::names;
     Identity "identity.coherence" (required) [&[]] "device identification differs in port fields only",
@@ -51,15 +51,15 @@ checks! {
         "SPC-4 6.33" => identity::lun_list;
 
     Paths "paths.tpgs" [&[]] "INQUIRY and REPORT TARGET PORT GROUPS agree on ALUA",
-        "SPC-4 6.6.2, TPGS" => paths::tpgs;
+        "SPC-4 INQUIRY, TPGS field" => paths::tpgs;
     Paths "paths.same-groups" [&[Paths(2)]] "REPORT TARGET PORT GROUPS is the same on every path",
-        "SPC-4 6.37; tcmu-runner#452" => paths::same_groups;
+        "SPC-4 REPORT TARGET PORT GROUPS; tcmu-runner#452" => paths::same_groups;
     Paths "paths.sound-groups" [&[]] "target port groups make sense",
-        "SPC-4 6.37 and 5.16.2.4" => paths::sound_groups;
+        "SPC-4 REPORT TARGET PORT GROUPS, asymmetric access states" => paths::sound_groups;
     Paths "paths.listed-ports" [&[]] "each path's port and group are among those reported",
-        "SPC-4 7.8.6.7 and 7.8.6.8" => paths::listed_ports;
+        "SPC-4 7.8.6 Device Identification, target port group and relative target port" => paths::listed_ports;
     Paths "paths.distinct-ports" [&[]] "relative target port identifiers tell ports apart",
-        "SPC-4 7.8.6.7" => paths::distinct_ports;
+        "SPC-4 7.8.6 Device Identification, relative target port identifier" => paths::distinct_ports;
     Paths "paths.same-data" [&[Paths(2), Scratch(4 * KIB)]] "what one path writes every path reads",
         "SAM-5 4.5" => paths::same_data;
 
@@ -87,7 +87,7 @@ checks! {
     Cluster "cluster.pr-release" (required) [PAIR] "RELEASE, and unit attention 2Ah/04h on every path",
         "SPC-4 Releasing a persistent reservation; scst#155" => registration::releasing;
     Cluster "cluster.pr-types" (required) [THREE] "six types: who may do what",
-        "SPC-4 Persistent reservations, allowed commands; SBC-3 4.13" => types::matrix;
+        "SPC-4 and SBC-3, commands allowed under reservations" => types::matrix;
     Cluster "cluster.pr-unregister" (required) [PAIR] "unregistering the holder releases",
         "SPC-4 Unregistering" => registration::unregistering;
     Cluster "cluster.pr-clear" (required) [PAIR] "CLEAR, and unit attention 2Ah/03h on every path",
@@ -112,7 +112,7 @@ checks! {
     Cluster "cluster.pr-nonsense" (required) [&[Reservations]] "what makes no sense is refused",
         "SPC-4 PERSISTENT RESERVE OUT" => registration::nonsense;
     Cluster "cluster.spc2-reserve" [PAIR] "RESERVE(6) of old hosts",
-        "SPC-2 7.21 and 7.17; SPC-4 exceptions to SPC-2 RESERVE" => types::spc2;
+        "SPC-2 RESERVE(6) and RELEASE(6); SPC-4 exceptions to them" => types::spc2;
     Cluster "cluster.arbitration" (required) [PAIR] "the owner defends, a challenger takes over",
         "Cluster validation: Validate Disk Arbitration" => preemption::arbitration;
     Cluster "cluster.multiple-arbitration" (required) [THREE] "of many challengers one wins",
@@ -139,29 +139,29 @@ checks! {
     Vaai "vaai.xcopy-parameters" [&[]] "EXTENDED COPY tells its limits",
         "SPC-4 RECEIVE COPY OPERATING PARAMETERS" => copy::parameters;
     Vaai "vaai.xcopy" [&[Scratch(8 * MIB)]] "EXTENDED COPY inside the unit, 4 and 64 MiB",
-        "SPC-4 6.4 EXTENDED COPY, block to block segments" => copy::inside;
+        "SPC-4 EXTENDED COPY(LID1), block to block segments" => copy::inside;
     Vaai "vaai.xcopy-between" [&[Scratch(4 * MIB), OtherUnit]] "EXTENDED COPY to another unit",
-        "SPC-4 6.4 EXTENDED COPY, identification descriptor CSCDs" => copy::between;
+        "SPC-4 EXTENDED COPY(LID1), identification descriptor CSCDs" => copy::between;
     Vaai "vaai.xcopy-refused" [&[Scratch(4 * KIB)]] "copies that cannot be are refused",
-        "SPC-4 6.4 EXTENDED COPY, errors" => copy::refused;
+        "SPC-4 EXTENDED COPY(LID1), errors" => copy::refused;
     Vaai "vaai.tp-stun" [&[]] "a thin unit warns before it is full",
-        "SBC-3 4.7.3.8; thin provisioning stun" => provisioning::stun;
+        "SBC-3 Logical block provisioning thresholds; thin provisioning stun" => provisioning::stun;
     Vaai "vaai.device-loss" (required) [&[]] "a unit that is gone says so (PDL)",
-        "SPC-4 6.6.1 and SAM-5 5.11; LOGICAL UNIT NOT SUPPORTED" => identity::absent_unit;
+        "SAM-5 5.11 Incorrect logical unit numbers; LOGICAL UNIT NOT SUPPORTED" => identity::absent_unit;
 
     Thin "thin.pages" [&[]] "capacity, B0h and B2h agree on thin provisioning",
         "SBC-3 6.6.4; HLK Thin Provisioning SCSI Compliance" => provisioning::pages;
     Thin "thin.log-page" [&[]] "the log page of resources",
-        "SBC-3 6.4.4; HLK Thin Provisioning SCSI Compliance" => provisioning::log_page;
+        "SBC-3 Logical Block Provisioning log page; HLK Thin Provisioning SCSI Compliance" => provisioning::log_page;
     Thin "thin.thresholds" [&[]] "the mode page of thresholds",
-        "SBC-3 6.5.7 Logical Block Provisioning mode page" => provisioning::thresholds;
+        "SBC-3 Logical Block Provisioning mode page" => provisioning::thresholds;
     Thin "thin.lba-status" [&[]] "GET LBA STATUS covers what it is asked for",
         "SBC-3 5.6; HLK Thin Provisioning SCSI Compliance" => provisioning::lba_status;
     Thin "thin.deallocation" [&[Scratch(4 * MIB)]] "unmapped blocks are deallocated",
         "SBC-3 4.7.3; HLK Thin Provisioning SCSI Compliance" => provisioning::deallocation;
 
     Odx "odx.limits" [&[]] "the limits of tokens are told",
-        "SPC-4 7.8.18 Third-Party Copy; SBC-3 6.6.6" => token::limits;
+        "SPC-4 Third-Party Copy VPD page; SBC-3 Block Device ROD Token Limits" => token::limits;
     Odx "odx.copy" [&[Scratch(2 * MIB), Nexuses(2)]] "a token carries data through another nexus",
         "SBC-3 POPULATE TOKEN and WRITE USING TOKEN" => token::copy;
     Odx "odx.zero" [&[Scratch(MIB + 4 * KIB)]] "the zero token writes zeroes",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::outcome::Verdict;
 use crate::report::{CheckReport, Report};
 
-/// Exchanges shown of a check that failed: the last ones, which show what was wrong.
+/// Exchanges shown of a check that failed: those after which something was wrong.
 const EXCHANGES_SHOWN: usize = 6;
 
 impl CheckReport {
@@ -26,8 +26,8 @@ impl CheckReport {
         }
         if self.verdict == Verdict::Failed {
             let _ = writeln!(text, "      by {}", self.clause);
-            let skip = self.exchanges.len().saturating_sub(EXCHANGES_SHOWN);
-            for exchange in self.exchanges.iter().skip(skip) {
+            let suspects = self.exchanges.iter().filter(|exchange| exchange.suspect);
+            for exchange in suspects.take(EXCHANGES_SHOWN) {
                 let sense =
                     if exchange.sense.is_empty() { String::new() } else { format!(": {}", exchange.sense) };
                 let _ = writeln!(text, "      {}  {} [{}]", exchange.nexus, exchange.command, exchange.cdb);

@@ -11,7 +11,7 @@ use crate::outcome::{Outcome, failed, not_supported};
 use crate::request;
 use crate::scene::Scene;
 
-/// The states in which a path can be (SPC-4 5.16.2.4).
+/// The states in which a path can be (SPC-4 ASYMMETRIC ACCESS STATE).
 const STATES: [(u8, &str); 6] = [
     (0x0, "active/optimized"),
     (0x1, "active/non-optimized"),
@@ -22,7 +22,7 @@ const STATES: [(u8, &str); 6] = [
 ];
 
 async fn groups(nexus: &Nexus) -> Outcome<Vec<PortGroup>> {
-    let data = nexus.good(request::report_target_port_groups()).await?;
+    let data = nexus.ask(request::report_target_port_groups()).await?.good_if_there()?;
     port_groups(&data)
         .or_else(|why| failed(format!("REPORT TARGET PORT GROUPS through {}: {why}", nexus.label)))
 }
@@ -50,7 +50,7 @@ pub(crate) async fn same_groups(scene: &Scene) -> Outcome {
     let replies = scene.on_every_path(&request::report_target_port_groups()).await?;
     let mut first: Option<(Vec<u8>, String)> = None;
     for reply in &replies {
-        let data = reply.good()?.to_vec();
+        let data = reply.good_if_there()?.to_vec();
         let (wanted, at) = first.get_or_insert_with(|| (data.clone(), reply.nexus.clone()));
         scene.expect(*wanted == data, || {
             format!("{} says {}; {at} says {}", reply.nexus, hex(&data), hex(wanted))
@@ -138,7 +138,7 @@ pub(crate) async fn distinct_ports(scene: &Scene) -> Outcome {
     for nexus in scene.paths() {
         let port = port(nexus).await?;
         let Some(relative) = port.relative else {
-            scene.wrong(format!("{}: VPD page 83h has no relative target port identifier", nexus.label));
+            scene.warn(format!("{}: VPD page 83h has no relative target port identifier", nexus.label));
             continue;
         };
         let (name, at) = seen.entry(relative).or_insert_with(|| (port.name.clone(), &nexus.label));
