@@ -77,7 +77,7 @@ impl Scene {
     }
 
     /// Says that something is wrong unless it holds.
-    pub(crate) fn expect(&self, holds: bool, message: impl FnOnce() -> String) {
+    pub(crate) fn ensure(&self, holds: bool, message: impl FnOnce() -> String) {
         if !holds {
             self.wrong(message());
         }

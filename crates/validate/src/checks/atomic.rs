@@ -68,7 +68,7 @@ pub(crate) async fn different(scene: &Scene) -> Outcome {
         }
         let offset = reply.sense().and_then(|sense| sense.information);
         let wanted = u64::try_from(at).unwrap_or(0);
-        scene.expect(offset == Some(wanted), || {
+        scene.ensure(offset == Some(wanted), || {
             format!("the first difference is at byte {at}, INFORMATION says {offset:?}")
         });
         scene.note_failure(scene.holds(nexus, lba, &there, "after a miscompare").await)?;

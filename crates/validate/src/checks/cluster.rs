@@ -29,10 +29,10 @@ pub(crate) async fn potential(scene: &Scene) -> Outcome {
             .collect();
         names.sort();
         let first = identity.get_or_insert_with(|| names.clone());
-        scene.expect(*first == names, || format!("{}: {names:?}, elsewhere {first:?}", nexus.label));
+        scene.ensure(*first == names, || format!("{}: {names:?}, elsewhere {first:?}", nexus.label));
         let mode = nexus.ask(request::mode_sense(0x3f, 0)).await?;
         if let Ok(mode) = mode.good() {
-            scene.expect(!bit(&mode, 3, 0x80), || format!("{}: write-protected", nexus.label));
+            scene.ensure(!bit(&mode, 3, 0x80), || format!("{}: write-protected", nexus.label));
         }
     }
     let nexus = scene.first()?;
@@ -74,7 +74,7 @@ fn judge_times(scene: &Scene, what: &str, mut times: Vec<Duration>) {
     let longest = times.last().copied().unwrap_or_default();
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     scene.note(format!("{what}: median {} µs, longest {} µs", median.as_micros(), longest.as_micros()));
-    scene.expect(median < SLOW, || format!("half of all {what}s take {} ms and more", median.as_millis()));
+    scene.ensure(median < SLOW, || format!("half of all {what}s take {} ms and more", median.as_millis()));
     if longest >= SLOW {
         scene.warn(format!("the slowest {what} took {} ms", longest.as_millis()));
     }
@@ -121,7 +121,7 @@ pub(crate) async fn all_at_once(scene: &Scene) -> Outcome {
     }
     for (old, new) in &disks {
         let owner = held(old).await?.map(|held| held.key);
-        scene.expect(owner == Some(scene.key(1)), || format!("{}: the owner is {owner:x?}", new.label));
+        scene.ensure(owner == Some(scene.key(1)), || format!("{}: the owner is {owner:x?}", new.label));
         let left = keys(new).await?.keys;
         if left != [scene.key(1)] {
             return failed(format!("{}: keys left: {left:#x?}", new.label));

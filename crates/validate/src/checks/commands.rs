@@ -77,7 +77,7 @@ pub(crate) async fn consistent(scene: &Scene) -> Outcome {
         let reply = nexus.ask(request).await?;
         tried += usize::from(is_reported);
         if is_reported {
-            scene.expect(!reply.is_unknown_command(), || {
+            scene.ensure(!reply.is_unknown_command(), || {
                 format!("reported as supported, but {}", reply.text())
             });
         } else if reply.is_good() {
@@ -98,13 +98,13 @@ pub(crate) async fn described(scene: &Scene) -> Outcome {
             .good()?;
         let support = byte(&data, 1) & 0x07;
         let name = named(&command);
-        scene.expect(matches!(support, 3 | 5), || {
+        scene.ensure(matches!(support, 3 | 5), || {
             format!("{name}: in the list of all commands, but SUPPORT is {support} when asked for alone")
         });
-        scene.expect(number(&data, 2, 2) == command.cdb_len, || {
+        scene.ensure(number(&data, 2, 2) == command.cdb_len, || {
             format!("{name}: CDB SIZE is {} in the list, {} alone", command.cdb_len, number(&data, 2, 2))
         });
-        scene.expect(byte(&data, 4) == command.opcode, || {
+        scene.ensure(byte(&data, 4) == command.opcode, || {
             format!("{name}: CDB USAGE DATA begins with {:02x}h", byte(&data, 4))
         });
     }
@@ -151,7 +151,7 @@ pub(crate) async fn out_of_range(scene: &Scene) -> Outcome {
             continue;
         }
         scene.note_failure(reply.illegal(0x21, 0x00))?;
-        scene.expect(reply.answer.data.is_empty(), || format!("{} with data", reply.text()));
+        scene.ensure(reply.answer.data.is_empty(), || format!("{} with data", reply.text()));
     }
     Ok(())
 }

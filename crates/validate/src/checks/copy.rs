@@ -35,13 +35,13 @@ async fn limits(nexus: &Nexus) -> Outcome<Limits> {
 pub(crate) async fn parameters(scene: &Scene) -> Outcome {
     let data = scene.first()?.ask(operating_parameters()).await?.good_if_there()?;
     let whole = length(&data, 0, 4).saturating_add(4);
-    scene.expect(whole >= 44 && data.len() >= whole, || {
+    scene.ensure(whole >= 44 && data.len() >= whole, || {
         format!("AVAILABLE DATA is {whole} bytes, {} came", data.len())
     });
-    scene.expect(number(&data, 8, 2) >= 2, || {
+    scene.ensure(number(&data, 8, 2) >= 2, || {
         format!("MAXIMUM CSCD DESCRIPTOR COUNT is {}, two are needed", number(&data, 8, 2))
     });
-    scene.expect(number(&data, 10, 2) >= 1, || "MAXIMUM SEGMENT DESCRIPTOR COUNT is 0".to_owned());
+    scene.ensure(number(&data, 10, 2) >= 1, || "MAXIMUM SEGMENT DESCRIPTOR COUNT is 0".to_owned());
     let segment = number(&data, 16, 4);
     if segment > 0 && segment < u64::from(SEGMENT_BYTES) {
         scene.warn(format!(
@@ -50,7 +50,7 @@ pub(crate) async fn parameters(scene: &Scene) -> Outcome {
     }
     let list = slice(&data, 44, usize::from(byte(&data, 43)));
     for (code, name) in [(BLOCK_TO_BLOCK, "block to block segments"), (BY_NAME, "CSCDs by designator")] {
-        scene.expect(list.contains(&code), || format!("{code:02X}h, {name}, is not in the list {list:02x?}"));
+        scene.ensure(list.contains(&code), || format!("{code:02X}h, {name}, is not in the list {list:02x?}"));
     }
     scene.note(format!("{} segments of {segment} bytes at most", number(&data, 10, 2)));
     Ok(())
@@ -207,7 +207,7 @@ pub(crate) async fn refused(scene: &Scene) -> Outcome {
         let reply = nexus.ask(extended_copy(&cscds, &[segment])).await?;
         let key = reply.sense().map_or(0, |sense| sense.key);
         // COPY ABORTED, or ILLEGAL REQUEST when it is seen before anything is copied.
-        scene.expect(matches!(key, 0x05 | 0x0a), || format!("a copy {what}: {}", reply.text()));
+        scene.ensure(matches!(key, 0x05 | 0x0a), || format!("a copy {what}: {}", reply.text()));
     }
     match scene.holds(nexus, lba, &before, "after copies that were refused").await {
         Ok(()) => Ok(()),

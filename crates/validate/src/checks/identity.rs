@@ -31,21 +31,21 @@ pub(crate) async fn inquiry(scene: &Scene) -> Outcome {
     let mut first = None;
     for reply in &replies {
         let data = reply.good()?;
-        scene.expect(data.len() >= 36, || format!("{}: {} bytes, 36 at least", reply.nexus, data.len()));
-        scene.expect(byte(&data, 0) == 0, || {
+        scene.ensure(data.len() >= 36, || format!("{}: {} bytes, 36 at least", reply.nexus, data.len()));
+        scene.ensure(byte(&data, 0) == 0, || {
             format!("{}: byte 0 is {:02x}: no direct access block device", reply.nexus, byte(&data, 0))
         });
-        scene.expect(byte(&data, 2) >= 5, || {
+        scene.ensure(byte(&data, 2) >= 5, || {
             format!("{}: VERSION {:02x}h is older than SPC-3", reply.nexus, byte(&data, 2))
         });
         scene
             .expect(byte(&data, 3) & 0x0f == 2, || format!("{}: RESPONSE DATA FORMAT is not 2", reply.nexus));
-        scene.expect(byte(&data, 7) & 0x02 != 0, || {
+        scene.ensure(byte(&data, 7) & 0x02 != 0, || {
             format!("{}: CMDQUE is 0: no command queuing", reply.nexus)
         });
         let named = (slice(&data, 8, 28).to_vec(), reply.nexus.clone());
         let (wanted, at) = first.get_or_insert(named.clone());
-        scene.expect(*wanted == named.0, || {
+        scene.ensure(*wanted == named.0, || {
             format!("{} says `{}`, {at} says `{}`", reply.nexus, text(&named.0), text(wanted))
         });
     }
@@ -57,9 +57,9 @@ pub(crate) async fn page_list(scene: &Scene) -> Outcome {
     let nexus = scene.first()?;
     let list = page(nexus, 0x00).await?;
     let codes = slice(&list, 4, usize::MAX);
-    scene.expect(codes.is_sorted_by(|a, b| a < b), || format!("not in ascending order: {codes:02x?}"));
+    scene.ensure(codes.is_sorted_by(|a, b| a < b), || format!("not in ascending order: {codes:02x?}"));
     for wanted in [0x00, 0x80, 0x83] {
-        scene.expect(codes.contains(&wanted), || format!("page {wanted:02X}h is not in the list"));
+        scene.ensure(codes.contains(&wanted), || format!("page {wanted:02X}h is not in the list"));
     }
     for code in codes {
         match page(nexus, *code).await {
@@ -75,9 +75,9 @@ pub(crate) async fn serial(scene: &Scene) -> Outcome {
     let mut wanted: Option<String> = None;
     for nexus in scene.paths() {
         let serial = text(slice(&page(nexus, 0x80).await?, 4, usize::MAX));
-        scene.expect(!serial.is_empty(), || format!("{}: the serial number is empty", nexus.label));
+        scene.ensure(!serial.is_empty(), || format!("{}: the serial number is empty", nexus.label));
         let first = wanted.get_or_insert_with(|| serial.clone());
-        scene.expect(*first == serial, || format!("{}: `{serial}`, elsewhere `{first}`", nexus.label));
+        scene.ensure(*first == serial, || format!("{}: `{serial}`, elsewhere `{first}`", nexus.label));
     }
     scene.note(format!("serial number {}", wanted.unwrap_or_default()));
     Ok(())
@@ -103,7 +103,7 @@ pub(crate) async fn names(scene: &Scene) -> Outcome {
             (Designator::EUI64, _) => matches!(name.bytes.len(), 8 | 12 | 16),
             _ => true,
         };
-        scene.expect(good, || format!("{} is malformed", name.text()));
+        scene.ensure(good, || format!("{} is malformed", name.text()));
         scene.note(name.text());
     }
     Ok(())
@@ -122,7 +122,7 @@ pub(crate) async fn coherence(scene: &Scene) -> Outcome {
         found.retain(|designator| designator.association != Association::Port);
         let wanted = first.get_or_insert_with(|| found.clone());
         let (a, b) = (describe(&found), describe(wanted));
-        scene.expect(*wanted == found, || format!("{} says {a}; the first path says {b}", nexus.label));
+        scene.ensure(*wanted == found, || format!("{} says {a}; the first path says {b}", nexus.label));
     }
     Ok(())
 }
@@ -137,14 +137,14 @@ pub(crate) async fn sizes(scene: &Scene) -> Outcome {
         let long = nexus.good(request::read_capacity_16()).await?;
         let short = nexus.good(request::read_capacity_10()).await?;
         let size = capacity(&long);
-        scene.expect(size == Some(scene.size), || {
+        scene.ensure(size == Some(scene.size), || {
             format!("{}: READ CAPACITY(16) says {size:?}, the first path {:?}", nexus.label, scene.size)
         });
         let last = (scene.size.blocks - 1).min(u64::from(u32::MAX));
-        scene.expect(number(&short, 0, 4) == last, || {
+        scene.ensure(number(&short, 0, 4) == last, || {
             format!("{}: READ CAPACITY(10) says last block {}, not {last}", nexus.label, number(&short, 0, 4))
         });
-        scene.expect(number(&short, 4, 4) == u64::from(scene.size.block_size), || {
+        scene.ensure(number(&short, 4, 4) == u64::from(scene.size.block_size), || {
             format!("{}: READ CAPACITY(10) says blocks of {} bytes", nexus.label, number(&short, 4, 4))
         });
     }
@@ -157,7 +157,7 @@ pub(crate) async fn physical_blocks(scene: &Scene) -> Outcome {
     let physical = u64::from(scene.size.block_size) << (byte(&data, 13) & 0x0f);
     let lowest = number(&data, 14, 2) & 0x3fff;
     scene.note(format!("logical {} bytes, physical {physical} bytes", scene.size.block_size));
-    scene.expect(lowest == 0, || {
+    scene.ensure(lowest == 0, || {
         format!("LOWEST ALIGNED LOGICAL BLOCK ADDRESS is {lowest}: every host's I/O is misaligned")
     });
     match (scene.size.block_size, physical) {
@@ -176,14 +176,14 @@ pub(crate) async fn physical_blocks(scene: &Scene) -> Outcome {
 pub(crate) async fn limits(scene: &Scene) -> Outcome {
     let limits = BlockLimits::parse(&page(scene.first()?, 0xb0).await?);
     let block = u64::from(scene.size.block_size);
-    scene.expect(matches!(limits.page_length, 0x0c | 0x10 | 0x3c), || {
+    scene.ensure(matches!(limits.page_length, 0x0c | 0x10 | 0x3c), || {
         format!("PAGE LENGTH is {:02X}h, 3Ch is expected", limits.page_length)
     });
     if limits.transfer_max > 0 {
-        scene.expect(limits.transfer_optimal <= limits.transfer_max, || {
+        scene.ensure(limits.transfer_optimal <= limits.transfer_max, || {
             "OPTIMAL TRANSFER LENGTH is above MAXIMUM TRANSFER LENGTH".to_owned()
         });
-        scene.expect(u64::from(limits.transfer_max) * block >= 64 << 10, || {
+        scene.ensure(u64::from(limits.transfer_max) * block >= 64 << 10, || {
             format!("MAXIMUM TRANSFER LENGTH is {} blocks: less than 64 KiB", limits.transfer_max)
         });
     }
@@ -195,11 +195,11 @@ pub(crate) async fn limits(scene: &Scene) -> Outcome {
             ));
         }
         if limits.unmap_alignment_valid {
-            scene.expect(limits.unmap_alignment < limits.unmap_granularity.max(1), || {
+            scene.ensure(limits.unmap_alignment < limits.unmap_granularity.max(1), || {
                 "UNMAP GRANULARITY ALIGNMENT is not below OPTIMAL UNMAP GRANULARITY".to_owned()
             });
         }
-        scene.expect(limits.unmap_descriptors_max > 0, || {
+        scene.ensure(limits.unmap_descriptors_max > 0, || {
             "MAXIMUM UNMAP LBA COUNT is there, MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT is 0".to_owned()
         });
     }
@@ -216,12 +216,12 @@ pub(crate) async fn lun_list(scene: &Scene) -> Outcome {
     for (nexus, reply) in scene.paths().iter().zip(scene.on_every_path(&request::report_luns()).await?) {
         let data = reply.good()?;
         let list = slice(&data, 8, length(&data, 0, 4));
-        scene.expect(list.len() == length(&data, 0, 4) && list.len() % 8 == 0, || {
+        scene.ensure(list.len() == length(&data, 0, 4) && list.len() % 8 == 0, || {
             format!("{}: LUN LIST LENGTH does not fit", nexus.label)
         });
         let lun = u64::from(nexus.spec.url.lun);
         let is_there = list.chunks(8).any(|entry| number(entry, 0, 2) & 0x3fff == lun);
-        scene.expect(is_there, || format!("{}: LUN {lun} is not in the list", nexus.label));
+        scene.ensure(is_there, || format!("{}: LUN {lun} is not in the list", nexus.label));
     }
     Ok(())
 }
@@ -243,7 +243,7 @@ pub(crate) async fn absent_unit(scene: &Scene) -> Outcome {
         };
         scene.note_failure(ready.illegal(0x25, 0x00))?;
         let inquiry = nexus.raw(request::inquiry(None).to_lun(absent)).await?.good()?;
-        scene.expect(byte(&inquiry, 0) == 0x7f, || {
+        scene.ensure(byte(&inquiry, 0) == 0x7f, || {
             format!(
                 "{}: INQUIRY of LUN {absent} says {:02x}h, 7Fh is expected",
                 nexus.label,

@@ -27,7 +27,7 @@ pub(crate) async fn digests(scene: &Scene) -> Outcome {
             };
             let found = scene.read(&other, 0, blocks).await;
             other.log_out().await;
-            scene.expect(found? == plain, || format!("{label}: reads other data than without digests"));
+            scene.ensure(found? == plain, || format!("{label}: reads other data than without digests"));
         }
     }
     Ok(())
@@ -48,7 +48,7 @@ pub(crate) async fn discovery(scene: &Scene) -> Outcome {
             continue;
         };
         let port = format!(":{},", spec.url.port);
-        scene.expect(addresses.is_empty() || addresses.iter().any(|address| address.contains(&port)), || {
+        scene.ensure(addresses.is_empty() || addresses.iter().any(|address| address.contains(&port)), || {
             format!("{}: none of the addresses {addresses:?} has port {}", nexus.label, spec.url.port)
         });
     }
@@ -68,7 +68,7 @@ pub(crate) async fn reinstatement(scene: &Scene) -> Outcome {
     let new = open("the session that replaces it").await.or_else(|error| failed(error.to_string()))?;
     new.settle().await?;
     let dead = old.raw(request::test_unit_ready()).await.is_err();
-    scene.expect(dead, || "the old session still answers after a login with its ISID".to_owned());
+    scene.ensure(dead, || "the old session still answers after a login with its ISID".to_owned());
     scene.note_failure(new.good(request::test_unit_ready()).await.map(drop))?;
     new.log_out().await;
     Ok(())

@@ -33,7 +33,7 @@ pub(crate) async fn tpgs(scene: &Scene) -> Outcome {
         let tpgs = byte(&nexus.good(request::inquiry(None)).await?, 5) >> 4 & 3;
         let reply = nexus.ask(request::report_target_port_groups()).await?;
         match tpgs {
-            0 => scene.expect(!reply.is_good(), || {
+            0 => scene.ensure(!reply.is_good(), || {
                 format!("{}: TPGS is 0 but REPORT TARGET PORT GROUPS is answered", nexus.label)
             }),
             _ => drop(reply.good()?),
@@ -52,7 +52,7 @@ pub(crate) async fn same_groups(scene: &Scene) -> Outcome {
     for reply in &replies {
         let data = reply.good_if_there()?.to_vec();
         let (wanted, at) = first.get_or_insert_with(|| (data.clone(), reply.nexus.clone()));
-        scene.expect(*wanted == data, || {
+        scene.ensure(*wanted == data, || {
             format!("{} says {}; {at} says {}", reply.nexus, hex(&data), hex(wanted))
         });
     }
@@ -65,7 +65,7 @@ pub(crate) async fn sound_groups(scene: &Scene) -> Outcome {
     let mut ports: Vec<u64> = Vec::new();
     for group in &groups {
         let state = STATES.iter().find(|(state, _)| *state == group.state);
-        scene.expect(state.is_some(), || {
+        scene.ensure(state.is_some(), || {
             format!("group {}: state {:X}h is reserved", group.number, group.state)
         });
         scene.note(format!(
@@ -74,18 +74,18 @@ pub(crate) async fn sound_groups(scene: &Scene) -> Outcome {
             state.map_or("", |(_, name)| name),
             group.ports
         ));
-        scene.expect(!group.ports.is_empty(), || format!("group {} has no port", group.number));
+        scene.ensure(!group.ports.is_empty(), || format!("group {} has no port", group.number));
         ports.extend(group.ports.iter().copied());
     }
     let count = ports.len();
     ports.sort_unstable();
     ports.dedup();
-    scene.expect(ports.len() == count, || "a relative target port identifier is in two places".to_owned());
+    scene.ensure(ports.len() == count, || "a relative target port identifier is in two places".to_owned());
     let mut numbers: Vec<_> = groups.iter().map(|group| group.number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    scene.expect(numbers.len() == groups.len(), || "a target port group is listed twice".to_owned());
-    scene.expect(groups.iter().any(|group| matches!(group.state, 0 | 1 | 4)), || {
+    scene.ensure(numbers.len() == groups.len(), || "a target port group is listed twice".to_owned());
+    scene.ensure(groups.iter().any(|group| matches!(group.state, 0 | 1 | 4)), || {
         "no target port group is in an active state".to_owned()
     });
     Ok(())
@@ -123,7 +123,7 @@ pub(crate) async fn listed_ports(scene: &Scene) -> Outcome {
         };
         match groups.iter().find(|group| group.number == number) {
             None => scene.wrong(format!("{}: its group {number} is not reported", nexus.label)),
-            Some(group) => scene.expect(group.ports.contains(&relative), || {
+            Some(group) => scene.ensure(group.ports.contains(&relative), || {
                 format!("{}: its port {relative} is not in its group {number}", nexus.label)
             }),
         }
@@ -142,7 +142,7 @@ pub(crate) async fn distinct_ports(scene: &Scene) -> Outcome {
             continue;
         };
         let (name, at) = seen.entry(relative).or_insert_with(|| (port.name.clone(), &nexus.label));
-        scene.expect(*name == port.name, || {
+        scene.ensure(*name == port.name, || {
             format!(
                 "{} and {at} both say port {relative}, but name it {:?} and {name:?}",
                 nexus.label, port.name
@@ -150,7 +150,7 @@ pub(crate) async fn distinct_ports(scene: &Scene) -> Outcome {
         });
         if let Some(name) = port.name {
             let (number, at) = names.entry(name.clone()).or_insert((relative, &nexus.label));
-            scene.expect(*number == relative, || {
+            scene.ensure(*number == relative, || {
                 format!("{} calls {name} port {relative}, {at} calls it port {number}", nexus.label)
             });
         }

@@ -40,8 +40,8 @@ async fn take_over(scene: &Scene, action: Action) -> Outcome {
     }
     see(scene, holding(scene.key(1), to), "after the preemption").await?;
     let left = keys(b).await?.keys;
-    scene.expect(!left.contains(&scene.key(0)), || "the victim's key is still registered".to_owned());
-    scene.expect(left.len() + 1 == scene.nexuses.len(), || format!("keys left: {left:#x?}"));
+    scene.ensure(!left.contains(&scene.key(0)), || "the victim's key is still registered".to_owned());
+    scene.ensure(left.len() + 1 == scene.nexuses.len(), || format!("keys left: {left:#x?}"));
     scene.note_failure(a.ask(request::read(0, 1, scene.size.block_size)).await?.conflict())?;
     registrant_only(scene, action).await?;
     unknown_key(scene, action).await
@@ -80,7 +80,7 @@ pub(crate) async fn all_registrants(scene: &Scene) -> Outcome {
         expect_attention(scene, nexus, wanted, "all registrants were preempted").await?;
     }
     let left = keys(b).await?.keys;
-    scene.expect(left == [scene.key(1)], || format!("keys left: {left:#x?}"));
+    scene.ensure(left == [scene.key(1)], || format!("keys left: {left:#x?}"));
     see(scene, holding(scene.key(1), Kind::WriteExclusive), "after all registrants were preempted").await
 }
 
@@ -127,7 +127,7 @@ pub(crate) async fn arbitration(scene: &Scene) -> Outcome {
     register(challenger, 0, scene.key(1)).await?;
     // The owner sees the challenger's key within its interval and removes it.
     let seen = keys(owner).await?.keys;
-    scene.expect(seen.contains(&scene.key(1)), || "the owner does not see the challenger's key".to_owned());
+    scene.ensure(seen.contains(&scene.key(1)), || "the owner does not see the challenger's key".to_owned());
     send(owner, Out::new(Action::Preempt, scene.key(0), scene.key(1)).kind(kind)).await?.good()?;
     let lost = send(challenger, Out::new(Action::Preempt, scene.key(1), scene.key(0)).kind(kind)).await?;
     scene.note_failure(lost.conflict())?;

@@ -31,29 +31,29 @@ pub(crate) async fn pages(scene: &Scene) -> Outcome {
     let provisioning = page(nexus, 0xb2).await?;
     let threshold_exponent = byte(&provisioning, 4);
     let (has_group, has_unmap) = (bit(&provisioning, 5, 0x01), bit(&provisioning, 5, 0x80));
-    scene.expect(has_group || provisioning.len() == 8, || {
+    scene.ensure(has_group || provisioning.len() == 8, || {
         format!("B2h: DP is 0, PAGE LENGTH is {}, 4 is expected", provisioning.len() - 4)
     });
-    scene.expect(has_unmap || bit(&provisioning, 5, 0x60), || {
+    scene.ensure(has_unmap || bit(&provisioning, 5, 0x60), || {
         "B2h: LBPME is 1, but neither UNMAP nor WRITE SAME can unmap".to_owned()
     });
-    scene.expect(matches!(byte(&provisioning, 6) & 0x07, 1 | 2), || {
+    scene.ensure(matches!(byte(&provisioning, 6) & 0x07, 1 | 2), || {
         format!("B2h: PROVISIONING TYPE is {}, 1 or 2 is expected", byte(&provisioning, 6) & 0x07)
     });
     let reads_zero = bit(&capacity, 14, 0x40);
-    scene.expect(reads_zero == (byte(&provisioning, 5) >> 2 & 0x07 != 0), || {
+    scene.ensure(reads_zero == (byte(&provisioning, 5) >> 2 & 0x07 != 0), || {
         "LBPRZ in READ CAPACITY(16) and in B2h disagree".to_owned()
     });
     if threshold_exponent == 0 {
         scene.warn("B2h: THRESHOLD EXPONENT is 0: no thresholds, so no host is told before space runs out");
     }
     let limits = BlockLimits::parse(&page(nexus, 0xb0).await?);
-    scene.expect(limits.page_length == 0x3c, || {
+    scene.ensure(limits.page_length == 0x3c, || {
         format!("B0h: PAGE LENGTH is {:02X}h, not 3Ch", limits.page_length)
     });
     if has_unmap {
-        scene.expect(limits.unmap_blocks_max > 0, || "B0h: MAXIMUM UNMAP LBA COUNT is 0".to_owned());
-        scene.expect(limits.unmap_descriptors_max > 0, || {
+        scene.ensure(limits.unmap_blocks_max > 0, || "B0h: MAXIMUM UNMAP LBA COUNT is 0".to_owned());
+        scene.ensure(limits.unmap_descriptors_max > 0, || {
             "B0h: MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT is 0".to_owned()
         });
     }
@@ -80,21 +80,21 @@ pub(crate) async fn log_page(scene: &Scene) -> Outcome {
     let data = nexus.ask(request::log_sense(LOG_PAGE)).await?.good_if_there()?;
     scene
         .expect(byte(&data, 0) & 0x3f == LOG_PAGE, || format!("PAGE CODE is {:02X}h", byte(&data, 0) & 0x3f));
-    scene.expect(bit(&data, 0, 0x80), || "DS is 0, 1 is expected".to_owned());
-    scene.expect(!bit(&data, 0, 0x40) && byte(&data, 1) == 0, || "SPF or SUBPAGE CODE is not 0".to_owned());
+    scene.ensure(bit(&data, 0, 0x80), || "DS is 0, 1 is expected".to_owned());
+    scene.ensure(!bit(&data, 0, 0x40) && byte(&data, 1) == 0, || "SPF or SUBPAGE CODE is not 0".to_owned());
     let whole = length(&data, 2, 2);
-    scene.expect(whole > 0 && whole.is_multiple_of(12), || {
+    scene.ensure(whole > 0 && whole.is_multiple_of(12), || {
         format!("PAGE LENGTH is {whole}: no multiple of 12")
     });
     for (code, parameter) in resources(nexus).await? {
-        scene.expect((0x01..=0xff).contains(&code), || format!("parameter {code:04X}h is reserved"));
-        scene.expect(byte(&parameter, 2) & 0x03 == 3, || {
+        scene.ensure((0x01..=0xff).contains(&code), || format!("parameter {code:04X}h is reserved"));
+        scene.ensure(byte(&parameter, 2) & 0x03 == 3, || {
             format!(
                 "parameter {code:04X}h: FORMAT AND LINKING is {}, 3 is expected",
                 byte(&parameter, 2) & 0x03
             )
         });
-        scene.expect(byte(&parameter, 3) == 8, || {
+        scene.ensure(byte(&parameter, 3) == 8, || {
             format!("parameter {code:04X}h: PARAMETER LENGTH is {}, 8 is expected", byte(&parameter, 3))
         });
         scene.note(format!("parameter {code:04X}h: {} threshold sets", number(&parameter, 4, 4)));
@@ -109,14 +109,14 @@ pub(crate) async fn thresholds(scene: &Scene) -> Outcome {
     let provisioning = page(nexus, 0xb2).await?;
     let data = nexus.ask(request::mode_sense(0x1c, 0x02)).await?.good_if_there()?;
     let mode_page = slice(&data, 8 + length(&data, 6, 2), usize::MAX);
-    scene.expect(byte(mode_page, 0) & 0x7f == 0x5c && byte(mode_page, 1) == 0x02, || {
+    scene.ensure(byte(mode_page, 0) & 0x7f == 0x5c && byte(mode_page, 1) == 0x02, || {
         format!("page {:02X}h subpage {:02X}h came back", byte(mode_page, 0) & 0x3f, byte(mode_page, 1))
     });
     let body = length(mode_page, 2, 2);
-    scene.expect(body >= 12 && (body - 12).is_multiple_of(8), || {
+    scene.ensure(body >= 12 && (body - 12).is_multiple_of(8), || {
         format!("PAGE LENGTH is {body}: no whole number of threshold descriptors")
     });
-    scene.expect(byte(&provisioning, 4) > 0, || {
+    scene.ensure(byte(&provisioning, 4) > 0, || {
         "there is a threshold page, but THRESHOLD EXPONENT in B2h is 0".to_owned()
     });
     for descriptor in slice(mode_page, 16, usize::MAX).chunks(8) {
@@ -153,16 +153,16 @@ pub(crate) async fn lba_status(scene: &Scene) -> Outcome {
     for start in starts {
         let found = status(nexus, start).await?;
         let first = found.first().copied().unwrap_or_default();
-        scene.expect(first.0 <= start && start < first.0 + first.1, || {
+        scene.ensure(first.0 <= start && start < first.0 + first.1, || {
             format!("asked from block {start} on, the first range is {} to {}", first.0, first.0 + first.1)
         });
         let mut next = first.0;
         for (lba, blocks, state) in &found {
-            scene.expect(*lba == next, || format!("a range begins at {lba}, not at {next}"));
-            scene.expect(*blocks > 0 && lba + blocks <= scene.size.blocks, || {
+            scene.ensure(*lba == next, || format!("a range begins at {lba}, not at {next}"));
+            scene.ensure(*blocks > 0 && lba + blocks <= scene.size.blocks, || {
                 format!("range of {blocks} blocks at {lba}: empty or past the end")
             });
-            scene.expect(*state <= 2, || format!("PROVISIONING STATUS {state} is reserved"));
+            scene.ensure(*state <= 2, || format!("PROVISIONING STATUS {state} is reserved"));
             next = lba + blocks;
         }
     }
@@ -187,19 +187,19 @@ pub(crate) async fn deallocation(scene: &Scene) -> Outcome {
         scene.write(nexus, lba + u64::from(part * step), data.clone()).await?;
     }
     let state = state_at(nexus, lba).await?;
-    scene.expect(state == 0, || format!("block {lba} was written, PROVISIONING STATUS is {state}"));
+    scene.ensure(state == 0, || format!("block {lba} was written, PROVISIONING STATUS is {state}"));
     let before = used(nexus).await;
     nexus.good(request::unmap(&[(lba, blocks)])).await?;
     let middle = lba + u64::from(blocks / 2);
     let state = state_at(nexus, middle).await?;
-    scene.expect(state != 0, || format!("block {middle} was unmapped, PROVISIONING STATUS is still mapped"));
+    scene.ensure(state != 0, || format!("block {middle} was unmapped, PROVISIONING STATUS is still mapped"));
     let reads_zero = bit(&nexus.good(request::read_capacity_16()).await?, 14, 0x40);
     if reads_zero {
         scene.note_failure(scene.holds(nexus, middle, &scene.zeroes(8), "after UNMAP, LBPRZ is 1").await)?;
     }
     if let (Some(before), Some(after)) = (before, used(nexus).await) {
         scene.note(format!("used resources went from {before} to {after} threshold sets"));
-        scene.expect(after <= before, || "used resources grew by unmapping".to_owned());
+        scene.ensure(after <= before, || "used resources grew by unmapping".to_owned());
     }
     Ok(())
 }
@@ -237,7 +237,7 @@ pub(crate) async fn unmap(scene: &Scene) -> Outcome {
         let is_old = found[..] == *slice(&data, block, found.len());
         let is_zero = found.iter().all(|byte| *byte == 0);
         let reads_zero = bit(&reader.good(request::read_capacity_16()).await?, 14, 0x40);
-        scene.expect(is_zero || (is_old && !reads_zero), || {
+        scene.ensure(is_zero || (is_old && !reads_zero), || {
             format!(
                 "{}: after UNMAP with LBPRZ {} the blocks hold neither zeroes nor what they held",
                 reader.label,
@@ -255,7 +255,7 @@ pub(crate) async fn stun(scene: &Scene) -> Outcome {
     let provisioning = page(nexus, 0xb2).await?;
     let mode = nexus.ask(request::mode_sense(0x1c, 0x02)).await?.is_good();
     let log = nexus.ask(request::log_sense(LOG_PAGE)).await?.is_good();
-    scene.expect(byte(&provisioning, 4) > 0 && mode, || {
+    scene.ensure(byte(&provisioning, 4) > 0 && mode, || {
         format!(
             "thin, but no soft threshold: THRESHOLD EXPONENT {}, mode page 1Ch/02h there: {mode}",
             byte(&provisioning, 4)

@@ -28,7 +28,7 @@ pub(crate) async fn register_all(scene: &Scene) -> Outcome {
 pub(crate) async fn see(scene: &Scene, wanted: Option<Held>, when: &str) -> Outcome {
     for nexus in &scene.nexuses {
         let found = held(nexus).await?;
-        scene.expect(found == wanted, || {
+        scene.ensure(found == wanted, || {
             format!(
                 "{when}: READ RESERVATION through {} says {}, not {}",
                 nexus.label,
@@ -70,7 +70,7 @@ pub(crate) async fn expect_attention(
     let ours: Vec<_> =
         seen.iter().filter(|(code, qualifier)| *code == 0x2a && (3..=5).contains(qualifier)).collect();
     match wanted {
-        Some(wanted) => scene.expect(seen.contains(&wanted), || {
+        Some(wanted) => scene.ensure(seen.contains(&wanted), || {
             format!(
                 "{when}: {} gets no unit attention {:02X}h/{:02X}h, {}; it gets {seen:02x?}",
                 nexus.label,
@@ -88,7 +88,7 @@ pub(crate) async fn expect_attention(
 /// REPORT CAPABILITIES: all six types, and what clusters build on.
 pub(crate) async fn capabilities(scene: &Scene) -> Outcome {
     let data = scene.first()?.good(request::reserve_in(2)).await?;
-    scene.expect(data.len() >= 8 && number(&data, 0, 2) == 8, || "LENGTH is not 8".to_owned());
+    scene.ensure(data.len() >= 8 && number(&data, 0, 2) == 8, || "LENGTH is not 8".to_owned());
     match bit(&data, 3, 0x80) {
         false => scene.warn("TMV is 0: which types there are is not told"),
         true => {
@@ -102,7 +102,7 @@ pub(crate) async fn capabilities(scene: &Scene) -> Outcome {
                 (second, 0x01, "8h"),
             ];
             for (mask, bit, name) in bits {
-                scene.expect(mask & bit != 0, || format!("type {name} is not supported"));
+                scene.ensure(mask & bit != 0, || format!("type {name} is not supported"));
             }
         }
     }
@@ -126,7 +126,7 @@ pub(crate) async fn registering(scene: &Scene) -> Outcome {
     for nexus in &scene.nexuses {
         let mut found = keys(nexus).await?.keys;
         found.sort_unstable();
-        scene.expect(found == [key, scene.key(1)], || {
+        scene.ensure(found == [key, scene.key(1)], || {
             format!("READ KEYS through {}: {found:#x?}", nexus.label)
         });
     }
@@ -134,13 +134,13 @@ pub(crate) async fn registering(scene: &Scene) -> Outcome {
     scene.note_failure(wrong.conflict())?;
     register(a, key, other).await?;
     let changed = keys(b).await?.keys;
-    scene.expect(changed.contains(&other) && !changed.contains(&key), || {
+    scene.ensure(changed.contains(&other) && !changed.contains(&key), || {
         format!("after a change of key: {changed:#x?}")
     });
     send(a, Out::new(Action::RegisterAndIgnore, 0, key)).await?.good()?;
     register(a, key, 0).await?;
     let left = keys(b).await?.keys;
-    scene.expect(left == [scene.key(1)], || format!("after unregistering: {left:#x?}"));
+    scene.ensure(left == [scene.key(1)], || format!("after unregistering: {left:#x?}"));
     let again = send(a, Out::new(Action::Register, key, key)).await?;
     scene.note_failure(again.conflict())
 }
@@ -164,7 +164,7 @@ pub(crate) async fn generation(scene: &Scene) -> Outcome {
         wanted = wanted.wrapping_add(step) & 0xffff_ffff;
         for reader in [a, b] {
             let found = keys(reader).await?.generation;
-            scene.expect(found == wanted, || {
+            scene.ensure(found == wanted, || {
                 format!("after {name} PRGENERATION through {} is {found}, {wanted} is expected", reader.label)
             });
         }
@@ -269,7 +269,7 @@ pub(crate) async fn clearing(scene: &Scene) -> Outcome {
     for nexus in scene.nexuses.iter().skip(1) {
         expect_attention(scene, nexus, Some(CLEARED), "after CLEAR").await?;
         let left = keys(nexus).await?.keys;
-        scene.expect(left.is_empty(), || format!("after CLEAR READ KEYS says {left:#x?}"));
+        scene.ensure(left.is_empty(), || format!("after CLEAR READ KEYS says {left:#x?}"));
     }
     see(scene, None, "after CLEAR").await
 }
@@ -280,7 +280,7 @@ pub(crate) async fn everyone(scene: &Scene) -> Outcome {
     let kind = Kind::ExclusiveAccessRegistrants;
     reserve(scene.nexus(0)?, scene.key(0), kind).await?;
     let found = full_status(scene.nexus(1)?).await?;
-    scene.expect(found.len() == scene.nexuses.len(), || {
+    scene.ensure(found.len() == scene.nexuses.len(), || {
         format!("{} registrations of {} are listed", found.len(), scene.nexuses.len())
     });
     for (number, nexus) in scene.nexuses.iter().enumerate() {
@@ -288,21 +288,21 @@ pub(crate) async fn everyone(scene: &Scene) -> Outcome {
             scene.wrong(format!("the registration of {} is missing", nexus.label));
             continue;
         };
-        scene.expect(entry.is_holder == (number == 0), || {
+        scene.ensure(entry.is_holder == (number == 0), || {
             format!("{}: R_HOLDER is {}", nexus.label, entry.is_holder)
         });
         if entry.is_holder {
-            scene.expect(entry.kind == kind.code(), || format!("{}: TYPE is {:X}h", nexus.label, entry.kind));
+            scene.ensure(entry.kind == kind.code(), || format!("{}: TYPE is {:X}h", nexus.label, entry.kind));
         }
-        scene.expect(entry.all_ports || entry.relative_port > 0, || {
+        scene.ensure(entry.all_ports || entry.relative_port > 0, || {
             format!("{}: RELATIVE TARGET PORT IDENTIFIER is 0", nexus.label)
         });
         let name = nexus.spec.initiator.to_ascii_lowercase();
         let transport = entry.transport.to_ascii_lowercase();
-        scene.expect(transport.first().is_some_and(|byte| byte & 0x0f == 5), || {
+        scene.ensure(transport.first().is_some_and(|byte| byte & 0x0f == 5), || {
             format!("{}: the TransportID is not one of iSCSI", nexus.label)
         });
-        scene.expect(transport.windows(name.len()).any(|window| window == name.as_bytes()), || {
+        scene.ensure(transport.windows(name.len()).any(|window| window == name.as_bytes()), || {
             format!("{}: the TransportID does not hold {name}", nexus.label)
         });
     }
@@ -316,7 +316,7 @@ pub(crate) async fn nexus_loss(scene: &Scene) -> Outcome {
     reserve(a, scene.key(0), Kind::WriteExclusive).await?;
     a.log_out().await;
     let found = held(b).await?;
-    scene.expect(found == holding(scene.key(0), Kind::WriteExclusive), || {
+    scene.ensure(found == holding(scene.key(0), Kind::WriteExclusive), || {
         format!("after the holder's logout READ RESERVATION says {}", describe(found))
     });
     a.reopen().await?;
@@ -336,7 +336,7 @@ pub(crate) async fn power_loss(scene: &Scene) -> Outcome {
     }
     reply.good()?;
     let active = bit(&a.good(request::reserve_in(2)).await?, 3, 0x01);
-    scene.expect(active, || "registered with APTPL, but PTPL_A in REPORT CAPABILITIES is 0".to_owned());
+    scene.ensure(active, || "registered with APTPL, but PTPL_A in REPORT CAPABILITIES is 0".to_owned());
     Ok(())
 }
 

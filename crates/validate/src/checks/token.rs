@@ -94,16 +94,16 @@ async fn need_odx(nexus: &Nexus) -> Outcome<Vec<u8>> {
 /// VPD page 8Fh tells what tokens may be.
 pub(crate) async fn limits(scene: &Scene) -> Outcome {
     let descriptor = need_odx(scene.first()?).await?;
-    scene.expect(descriptor.len() == 36, || {
+    scene.ensure(descriptor.len() == 36, || {
         format!("the descriptor has {} bytes, 36 are expected", descriptor.len())
     });
     let (ranges, longest, usual) =
         (number(&descriptor, 10, 2), number(&descriptor, 12, 4), number(&descriptor, 16, 4));
-    scene.expect(ranges > 0, || "MAXIMUM RANGE DESCRIPTORS is 0".to_owned());
-    scene.expect(longest == 0 || usual <= longest, || {
+    scene.ensure(ranges > 0, || "MAXIMUM RANGE DESCRIPTORS is 0".to_owned());
+    scene.ensure(longest == 0 || usual <= longest, || {
         format!("the usual inactivity timeout {usual} s is above the longest {longest} s")
     });
-    scene.expect(number(&descriptor, 20, 8) > 0, || "MAXIMUM TOKEN TRANSFER SIZE is 0".to_owned());
+    scene.ensure(number(&descriptor, 20, 8) > 0, || "MAXIMUM TOKEN TRANSFER SIZE is 0".to_owned());
     scene.note(format!(
         "{ranges} ranges, timeout {usual} s (at most {longest} s), {} blocks at most",
         number(&descriptor, 20, 8)
@@ -121,11 +121,11 @@ async fn token_of(scene: &Scene, nexus: &Nexus, list_id: u32, lba: u64, blocks: 
             result.token.len()
         ));
     }
-    scene.expect(result.count == u64::from(blocks), || {
+    scene.ensure(result.count == u64::from(blocks), || {
         format!("POPULATE TOKEN: TRANSFER COUNT is {}, not {blocks}", result.count)
     });
     let said = length(&result.token, 6, 2) + 8;
-    scene.expect(said == TOKEN_BYTES, || format!("ROD TOKEN LENGTH says {said} bytes in all, not 512"));
+    scene.ensure(said == TOKEN_BYTES, || format!("ROD TOKEN LENGTH says {said} bytes in all, not 512"));
     Ok(result.token)
 }
 
@@ -141,7 +141,7 @@ pub(crate) async fn copy(scene: &Scene) -> Outcome {
     let token = token_of(scene, a, 0x101, source, blocks).await?;
     b.good(write_using(0x102, &token, target, blocks)).await?;
     let written = result(b, 0x102).await?;
-    scene.expect(written.status == DONE && written.count == u64::from(blocks), || {
+    scene.ensure(written.status == DONE && written.count == u64::from(blocks), || {
         format!(
             "WRITE USING TOKEN: COPY OPERATION STATUS {:02X}h, TRANSFER COUNT {}",
             written.status, written.count
@@ -177,7 +177,7 @@ pub(crate) async fn zero(scene: &Scene) -> Outcome {
     put(&mut token, 6, 2, 0x01f8);
     nexus.good(write_using(0x104, &token, lba, blocks)).await?;
     let written = result(nexus, 0x104).await?;
-    scene.expect(written.status == DONE, || format!("COPY OPERATION STATUS is {:02X}h", written.status));
+    scene.ensure(written.status == DONE, || format!("COPY OPERATION STATUS is {:02X}h", written.status));
     scene
         .note_failure(scene.holds(nexus, lba, &scene.zeroes(blocks), "written using the zero token").await)?;
     let block = usize::try_from(scene.size.block_size).unwrap_or(512);
@@ -205,10 +205,10 @@ pub(crate) async fn forged(scene: &Scene) -> Outcome {
 async fn refusal(scene: &Scene, nexus: &Nexus, list_id: u32, reply: &Reply) -> Outcome {
     if reply.is_good() {
         let status = result(nexus, list_id).await?.status;
-        scene.expect(status != DONE, || "a token that was never given out was written from".to_owned());
+        scene.ensure(status != DONE, || "a token that was never given out was written from".to_owned());
         return Ok(());
     }
-    scene.expect(reply.sense().is_some_and(|sense| sense.key == 5 && sense.code == 0x23), || {
+    scene.ensure(reply.sense().is_some_and(|sense| sense.key == 5 && sense.code == 0x23), || {
         format!("{}; ILLEGAL REQUEST 23h, INVALID TOKEN OPERATION, is expected", reply.text())
     });
     Ok(())
@@ -221,7 +221,7 @@ pub(crate) async fn out_of_range(scene: &Scene) -> Outcome {
     let reply = nexus.ask(populate(0x107, scene.size.blocks, 1, 0)).await?;
     if reply.is_good() {
         let status = result(nexus, 0x107).await?.status;
-        scene.expect(status != DONE, || "POPULATE TOKEN of blocks past the end is GOOD".to_owned());
+        scene.ensure(status != DONE, || "POPULATE TOKEN of blocks past the end is GOOD".to_owned());
         return Ok(());
     }
     scene.note_failure(reply.illegal(0x21, 0x00))
