@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(number(&[1, 2, 3], 1, 2), 0x0203);
         assert_eq!(number(&[1, 2, 3], 2, 2), 0);
         assert_eq!(slice(&[1, 2, 3], 2, 9), [3]);
-        assert_eq!(slice(&[1, 2, 3], 9, usize::MAX), []);
+        assert!(slice(&[1, 2, 3], 9, usize::MAX).is_empty());
         assert_eq!((byte(&[], 0), bit(&[0x80], 0, 0x80)), (0, true));
         assert_eq!(text(b" a\0b  "), "a.b");
     }

@@ -32,6 +32,11 @@ mod scene;
 mod table;
 mod text;
 
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod lies;
+
 pub use check::{Check, Group, Need};
 pub use exchange::Exchange;
 pub use fabric::{Fabric, Local, NexusSpec, Peer, Sockets};

@@ -39,7 +39,7 @@ pub(crate) async fn inquiry(scene: &Scene) -> Outcome {
             format!("{}: VERSION {:02x}h is older than SPC-3", reply.nexus, byte(&data, 2))
         });
         scene
-            .expect(byte(&data, 3) & 0x0f == 2, || format!("{}: RESPONSE DATA FORMAT is not 2", reply.nexus));
+            .ensure(byte(&data, 3) & 0x0f == 2, || format!("{}: RESPONSE DATA FORMAT is not 2", reply.nexus));
         scene.ensure(byte(&data, 7) & 0x02 != 0, || {
             format!("{}: CMDQUE is 0: no command queuing", reply.nexus)
         });

@@ -79,7 +79,7 @@ pub(crate) async fn log_page(scene: &Scene) -> Outcome {
     need_thin(nexus).await?;
     let data = nexus.ask(request::log_sense(LOG_PAGE)).await?.good_if_there()?;
     scene
-        .expect(byte(&data, 0) & 0x3f == LOG_PAGE, || format!("PAGE CODE is {:02X}h", byte(&data, 0) & 0x3f));
+        .ensure(byte(&data, 0) & 0x3f == LOG_PAGE, || format!("PAGE CODE is {:02X}h", byte(&data, 0) & 0x3f));
     scene.ensure(bit(&data, 0, 0x80), || "DS is 0, 1 is expected".to_owned());
     scene.ensure(!bit(&data, 0, 0x40) && byte(&data, 1) == 0, || "SPF or SUBPAGE CODE is not 0".to_owned());
     let whole = length(&data, 2, 2);
@@ -255,12 +255,12 @@ pub(crate) async fn stun(scene: &Scene) -> Outcome {
     let provisioning = page(nexus, 0xb2).await?;
     let mode = nexus.ask(request::mode_sense(0x1c, 0x02)).await?.is_good();
     let log = nexus.ask(request::log_sense(LOG_PAGE)).await?.is_good();
-    scene.ensure(byte(&provisioning, 4) > 0 && mode, || {
-        format!(
-            "thin, but no soft threshold: THRESHOLD EXPONENT {}, mode page 1Ch/02h there: {mode}",
-            byte(&provisioning, 4)
-        )
-    });
+    if byte(&provisioning, 4) == 0 || !mode {
+        let exponent = byte(&provisioning, 4);
+        scene.warn(format!(
+            "thin, but no soft threshold: THRESHOLD EXPONENT {exponent}, mode page 1Ch/02h there: {mode}"
+        ));
+    }
     if !log {
         scene.warn("no log page 0Ch: hosts cannot see how full the pool is");
     }

@@ -80,7 +80,7 @@ pub(crate) async fn expect_attention(
             )
         }),
         None => scene
-            .expect(ours.is_empty(), || format!("{when}: {} gets unit attention {ours:02x?}", nexus.label)),
+            .ensure(ours.is_empty(), || format!("{when}: {} gets unit attention {ours:02x?}", nexus.label)),
     }
     Ok(())
 }
@@ -237,9 +237,9 @@ pub(crate) async fn unregistering(scene: &Scene) -> Outcome {
         reserve(a, scene.key(0), kind).await?;
         scene.settle().await?;
         register(a, scene.key(0), 0).await?;
-        see(scene, None, &format!("after the holder of {} unregistered", kind.name())).await?;
         let wanted = kind.for_registrants().then_some(RELEASED);
         expect_attention(scene, b, wanted, "after the holder unregistered").await?;
+        see(scene, None, &format!("after the holder of {} unregistered", kind.name())).await?;
         register(b, scene.key(1), 0).await?;
     }
     all_registrants(scene).await
