@@ -33,15 +33,15 @@ pub trait Peer {
     fn log_out(&self) -> Local<'_, ()>;
 }
 
+/// A target that a portal tells of: its name and its addresses.
+pub type Discovered = (String, Vec<String>);
+
 /// Where nexuses come from.
 pub trait Fabric {
     /// Logs in.
     fn connect<'a>(&'a self, spec: &'a NexusSpec) -> Local<'a, Result<Rc<dyn Peer>, ClientError>>;
     /// The names of the targets that a path's portal tells of, and the addresses of each.
-    fn discover<'a>(
-        &'a self,
-        spec: &'a NexusSpec,
-    ) -> Local<'a, Result<Vec<(String, Vec<String>)>, ClientError>>;
+    fn discover<'a>(&'a self, spec: &'a NexusSpec) -> Local<'a, Result<Vec<Discovered>, ClientError>>;
 }
 
 /// The real thing: TCP connections.
@@ -77,10 +77,7 @@ impl Fabric for Sockets {
         })
     }
 
-    fn discover<'a>(
-        &'a self,
-        spec: &'a NexusSpec,
-    ) -> Local<'a, Result<Vec<(String, Vec<String>)>, ClientError>> {
+    fn discover<'a>(&'a self, spec: &'a NexusSpec) -> Local<'a, Result<Vec<Discovered>, ClientError>> {
         Box::pin(async move {
             let targets = Client::discover(&spec.url, &self.options(spec)).await?;
             Ok(targets.into_iter().map(|target| (target.name, target.addresses)).collect())

@@ -39,7 +39,7 @@ mod lies;
 
 pub use check::{Check, Group, Need};
 pub use exchange::Exchange;
-pub use fabric::{Fabric, Local, NexusSpec, Peer, Sockets};
+pub use fabric::{Discovered, Fabric, Local, NexusSpec, Peer, Sockets};
 pub use initiator::Answer;
 pub use outcome::Verdict;
 pub use report::{CheckReport, Counts, Report, UnitFacts};

@@ -149,7 +149,7 @@ pub(crate) struct Keys {
 pub(crate) async fn keys(nexus: &Nexus) -> Outcome<Keys> {
     let data = nexus.good(request::reserve_in(0)).await?;
     let list = slice(&data, 8, length(&data, 4, 4));
-    if data.len() < 8 || list.len() != length(&data, 4, 4) || list.len() % 8 != 0 {
+    if data.len() < 8 || list.len() != length(&data, 4, 4) || !list.len().is_multiple_of(8) {
         return failed(format!("READ KEYS through {}: the lengths do not fit", nexus.label));
     }
     Ok(Keys { generation: number(&data, 0, 4), keys: list.chunks(8).map(|key| number(key, 0, 8)).collect() })

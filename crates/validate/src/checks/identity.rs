@@ -183,7 +183,7 @@ pub(crate) async fn limits(scene: &Scene) -> Outcome {
         scene.ensure(limits.transfer_optimal <= limits.transfer_max, || {
             "OPTIMAL TRANSFER LENGTH is above MAXIMUM TRANSFER LENGTH".to_owned()
         });
-        scene.ensure(u64::from(limits.transfer_max) * block >= 64 << 10, || {
+        scene.ensure(limits.transfer_max * block >= 64 << 10, || {
             format!("MAXIMUM TRANSFER LENGTH is {} blocks: less than 64 KiB", limits.transfer_max)
         });
     }
@@ -216,7 +216,7 @@ pub(crate) async fn lun_list(scene: &Scene) -> Outcome {
     for (nexus, reply) in scene.paths().iter().zip(scene.on_every_path(&request::report_luns()).await?) {
         let data = reply.good()?;
         let list = slice(&data, 8, length(&data, 0, 4));
-        scene.ensure(list.len() == length(&data, 0, 4) && list.len() % 8 == 0, || {
+        scene.ensure(list.len() == length(&data, 0, 4) && list.len().is_multiple_of(8), || {
             format!("{}: LUN LIST LENGTH does not fit", nexus.label)
         });
         let lun = u64::from(nexus.spec.url.lun);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use initiator::{Answer, ClientError};
 
-use crate::fabric::{Fabric, Local, NexusSpec, Peer};
+use crate::fabric::{Discovered, Fabric, Local, NexusSpec, Peer};
 use crate::request::Request;
 
 /// Blocks of each unit.
@@ -266,10 +266,7 @@ impl Fabric for Array {
         Box::pin(async move { Ok(Rc::new(peer) as Rc<dyn Peer>) })
     }
 
-    fn discover<'a>(
-        &'a self,
-        spec: &'a NexusSpec,
-    ) -> Local<'a, Result<Vec<(String, Vec<String>)>, ClientError>> {
+    fn discover<'a>(&'a self, spec: &'a NexusSpec) -> Local<'a, Result<Vec<Discovered>, ClientError>> {
         let name = if self.0.borrow().lies(Lie::Undiscovered) { "iqn.a:other" } else { &spec.url.iqn };
         let found = vec![(name.to_owned(), vec!["10.0.0.1:3260,1".to_owned(), "10.0.0.1:3261,2".to_owned()])];
         Box::pin(async move { Ok(found) })
