@@ -11,7 +11,7 @@ use iscsi::parameters::Parameters;
 use iscsi::pdu::{ScsiResponseCode, ScsiStatus, TaskManagementFunction, TaskManagementResponse};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cdb::{self, Capacity, CdbBytes};
+use crate::cdb::{self, Capacity};
 use crate::error::ClientError;
 use crate::link::{Link, LinkOptions};
 use crate::sense::SenseSummary;
@@ -33,17 +33,6 @@ pub struct Client {
     lun: Lun,
     parameters: Parameters,
     capacity: Arc<OnceLock<Capacity>>,
-}
-
-/// What came back of a command, whatever it was.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// SCSI status (SAM-5 §5.3).
-    pub status: u8,
-    /// Sense data, empty if there is none.
-    pub sense: Bytes,
-    /// The data read, as long as what came.
-    pub data: Bytes,
 }
 
 /// A command under way, with the name by which a task management function can refer to it.
@@ -153,32 +142,6 @@ impl Client {
     /// Every kind of [`ClientError`] a command can meet.
     pub async fn execute_out(&self, cdb: [u8; 16], data: Bytes) -> Result<(), ClientError> {
         good(self.command(Command::write(self.lun, cdb, data)).await?).map(drop)
-    }
-
-    /// Runs any command, on another LUN of the target if one is given, and returns what came back,
-    /// whatever the status.
-    ///
-    /// # Errors
-    /// [`ClientError::ConnectionLost`], [`ClientError::Aborted`], [`ClientError::TargetFailure`], or
-    /// [`ClientError::InvalidRequest`] for a LUN above 16383.
-    pub async fn exchange(
-        &self,
-        lun: Option<u16>,
-        cdb: CdbBytes,
-        data_out: Bytes,
-        read_len: u32,
-    ) -> Result<Answer, ClientError> {
-        let lun = match lun {
-            Some(number) => Lun::from_number(number).ok_or(ClientError::InvalidRequest("LUN above 16383"))?,
-            None => self.lun,
-        };
-        let done = self.command(Command { data_out, ..Command::read(lun, cdb, read_len) }).await?;
-        match done.response {
-            ScsiResponseCode::CommandCompleted => {
-                Ok(Answer { status: done.status.0, sense: done.sense, data: done.data_in })
-            }
-            response => Err(ClientError::TargetFailure { response: response.0 }),
-        }
     }
 
     /// TEST UNIT READY.

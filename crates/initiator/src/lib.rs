@@ -13,6 +13,7 @@ mod buffers;
 mod cdb;
 mod client;
 mod error;
+mod exchange;
 mod link;
 pub mod load;
 mod sense;
@@ -21,8 +22,9 @@ mod url;
 pub mod verify;
 
 pub use cdb::{Capacity, CdbBytes};
-pub use client::{Answer, Client, Started};
+pub use client::{Client, Started};
 pub use error::ClientError;
+pub use exchange::Answer;
 pub use link::{Digests, LinkOptions};
 pub use sense::SenseSummary;
 pub use size::ByteSize;
