@@ -2,7 +2,7 @@
 
 use crate::{
     Change, CreateHost, CreatePool, CreateVolume, ErrorClass, ExtendPool, GrantRequest, Host, PREFIX, Pool,
-    Problem, Session, Status, UpdateVolume, Volume,
+    Problem, Reservations, Session, Status, UpdateVolume, Volume,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -193,6 +193,23 @@ impl Client {
     /// See [`Client::status`].
     pub async fn revoke(&self, volume: &str, host: &str) -> Result<Change<Volume>, ClientError> {
         let path = format!("/volumes/{}/grants/{}", segment(volume), segment(host));
+        self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Hosts' reservations of a volume.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn reservations(&self, volume: &str) -> Result<Reservations, ClientError> {
+        self.get(&format!("/volumes/{}/reservations", segment(volume))).await
+    }
+
+    /// Ends every reservation and registration of a volume. The change tells what there was.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn clear_reservations(&self, volume: &str) -> Result<Change<Reservations>, ClientError> {
+        let path = format!("/volumes/{}/reservations", segment(volume));
         self.send(Method::DELETE, &path, None::<&()>).await
     }
 

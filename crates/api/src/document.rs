@@ -1,6 +1,7 @@
 //! The OpenAPI document. Each function below describes one operation; the daemon's router has the same paths,
 //! and a test there holds the two together.
 
+use crate::reservations::Reservations;
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
     UpdateVolume, Volume,
@@ -52,6 +53,8 @@ operations! {
     volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" => Change<Volume>;
     volume_grant: put "/v1/volumes/{volume}/grants/{host}" "volumes" "Lets a host use a volume" ("volume", "host") body GrantRequest => Change<Volume>;
     volume_revoke: delete "/v1/volumes/{volume}/grants/{host}" "volumes" "Takes a volume away from a host" ("volume", "host") => Change<Volume>;
+    volume_reservations: get "/v1/volumes/{volume}/reservations" "volumes" "Hosts' reservations of a volume" ("volume") => Reservations;
+    volume_clear_reservations: delete "/v1/volumes/{volume}/reservations" "volumes" "Ends every reservation and registration of a volume; answers what there was" ("volume") => Change<Reservations>;
     host_list: get "/v1/hosts" "hosts" "All hosts" () => Vec<Host>;
     host_create: post "/v1/hosts" "hosts" "Makes a host known" () body CreateHost => Change<Host>;
     host_show: get "/v1/hosts/{host}" "hosts" "One host" ("host") => Host;

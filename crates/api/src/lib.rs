@@ -7,11 +7,13 @@
 mod client;
 mod document;
 mod error;
+mod reservations;
 mod types;
 
 pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
+pub use reservations::{Registration, Reservations};
 pub use types::{
     CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
     HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateVolume, Volume,

@@ -192,6 +192,14 @@ pub(crate) enum Volume {
         /// Host, by name or identity
         host: String,
     },
+    /// Show what hosts have reserved and registered on a volume, as clusters do
+    Reservations {
+        /// Volume, by name or identity
+        volume: String,
+        /// End them all: any host that is granted the volume may write then, also one that a cluster has fenced off
+        #[arg(long)]
+        clear: bool,
+    },
 }
 
 /// When a write is acknowledged.

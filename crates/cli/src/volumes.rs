@@ -1,5 +1,7 @@
 //! The verbs on volumes.
 
+mod reservations;
+
 use crate::args::{Cache, Volume as Verb};
 use crate::output::{self, Output, ago, properties, size, table};
 use api::{
@@ -44,6 +46,12 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Grant { volume, host, read_only } => {
             let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
             out.print(&change, |change| granted(change, &host, read_only))
+        }
+        Verb::Reservations { volume, clear: false } => {
+            out.print(&client.reservations(&volume).await?, reservations::show)
+        }
+        Verb::Reservations { volume, clear: true } => {
+            out.print(&client.clear_reservations(&volume).await?, reservations::cleared)
         }
         Verb::Revoke { volume, host } => out.print(&client.revoke(&volume, &host).await?, |change| {
             let name = &change.item.name;

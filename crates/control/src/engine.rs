@@ -107,8 +107,8 @@ pub trait PoolEngine: Send + Sync + 'static {
     /// `NoSpace` for a thick one that does not fit.
     fn grow_volume(&self, id: VolumeId, size_bytes: u64, fact: FactChange) -> BoxFuture<'_, Result<()>>;
 
-    /// Deletes a volume and the record: both or none. The space comes back by and by.
-    fn delete_volume(&self, id: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+    /// Deletes a volume and its records: all or none. The space comes back by and by.
+    fn delete_volume(&self, id: VolumeId, facts: Vec<FactChange>) -> BoxFuture<'_, Result<()>>;
 
     /// Takes into use that a disk has grown, or grows it first: `PATH` or `PATH:NEWSIZE`.
     ///

@@ -1,6 +1,6 @@
 //! What the model asks of the iSCSI side.
 
-use crate::{HostId, Result, VolumeId, VolumeRecord};
+use crate::{HostId, KeptReservations, ReservationFacts, Result, VolumeId, VolumeRecord};
 use block::{BoxFuture, Volume};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,17 +38,32 @@ pub struct SessionFacts {
 
 /// The iSCSI targets.
 pub trait Frontend: Send + Sync + 'static {
-    /// Makes a volume ready for logins.
+    /// Makes a volume ready for logins, with the reservations that were kept in force.
     ///
     /// # Errors
-    /// `Internal` if the volume's record makes no logical unit.
-    fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>) -> Result<()>;
+    /// `Internal` if the volume's record makes no logical unit; `Format` if its reservations are not understood.
+    fn publish(
+        &self,
+        record: &VolumeRecord,
+        volume: Arc<dyn Volume>,
+        reservations: KeptReservations,
+    ) -> Result<()>;
 
     /// Ends the sessions of a volume that is going; when ready, no command of theirs is running any more.
     fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()>;
 
     /// Tells hosts that a volume has grown.
     fn grown(&self, id: VolumeId, size_bytes: u64);
+
+    /// What hosts have reserved and registered on a volume; none if it is not served.
+    fn reservations(&self, id: VolumeId) -> Option<ReservationFacts>;
+
+    /// Ends every reservation and registration of a volume, durably, and tells the hosts that had one. What there was;
+    /// none if the volume is not served.
+    ///
+    /// # Errors
+    /// `Internal` if that cannot be made durable; all stays as it was then.
+    fn clear_reservations(&self, id: VolumeId) -> BoxFuture<'_, Result<Option<ReservationFacts>>>;
 
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;

@@ -16,6 +16,7 @@ mod names;
 mod network;
 mod pools;
 mod records;
+mod reservations;
 pub mod simulated;
 mod state;
 mod volumes;
@@ -32,6 +33,10 @@ pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
 pub use network::Network;
 pub use pools::NewPool;
 pub use records::{Cache, Grant, GroupRecord, HostRecord, PoolRecord, VolumeRecord};
+pub use reservations::{
+    HeldRecord, KeptReservations, RegistrantRecord, RegistrationFacts, RegistrationRecord, ReservationFacts,
+    ReservationKeeper, ReservationRecord,
+};
 pub use state::{PoolView, State, VolumeView};
 pub use volumes::{NewVolume, VolumeUpdate};
 

@@ -1,6 +1,7 @@
 //! Changes to pools: making, opening, extending, deleting.
 
 use crate::file::FileChange;
+use crate::reservations::PoolReservations;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
     Error, ErrorKind, Force, Group, Name, Outcome, PoolEngine, PoolRecord, PoolView, Result, VolumeId,
@@ -201,23 +202,28 @@ impl Group {
 
     async fn serve_volumes(&self, pool: &PoolRecord, engine: &Arc<dyn PoolEngine>) -> Result<()> {
         let present: BTreeSet<VolumeId> = engine.volumes().into_iter().collect();
-        let mut entries = Vec::new();
+        let mut kept = PoolReservations::read(engine).await?;
+        let (mut entries, mut unread) = (Vec::new(), 0);
         for (name, content) in engine.facts(VOLUME_FACT).await? {
             let record = serde_json::from_slice::<VolumeRecord>(&content);
             let record = match record {
                 Ok(record) => VolumeRecord { pool: pool.id, ..record },
                 Err(error) => {
                     tracing::error!(pool = %pool.name, volume = name, %error, "volume record not understood; left alone");
+                    unread += 1;
                     continue;
                 }
             };
             if !present.contains(&record.id) {
                 tracing::error!(pool = %pool.name, volume = %record.name, "volume missing from its pool");
             }
-            entries.push(self.serve_volume(record, engine).await);
+            entries.push(self.serve_volume(record, engine, &mut kept).await);
         }
         for id in present.iter().filter(|id| entries.iter().all(|entry| entry.record.id != **id)) {
             tracing::warn!(pool = %pool.name, volume = %id, "a volume without a record is in the pool; left alone");
+        }
+        if unread == 0 {
+            kept.forget_rest(engine).await?;
         }
         self.replace_volumes(pool, entries).await
     }
@@ -227,11 +233,13 @@ impl Group {
         &self,
         mut record: VolumeRecord,
         engine: &Arc<dyn PoolEngine>,
+        kept: &mut PoolReservations,
     ) -> VolumeEntry {
         let opened = engine.open_volume(record.id).await;
+        let reservations = kept.take(&record, engine);
         let published = opened.and_then(|volume| {
             record.size_bytes = volume.size_bytes();
-            self.frontend.publish(&record, volume)
+            self.frontend.publish(&record, volume, reservations?)
         });
         if let Err(error) = &published {
             tracing::error!(volume = %record.name, %error, "volume offline");

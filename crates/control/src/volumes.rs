@@ -2,6 +2,7 @@
 
 use crate::file::FileChange;
 use crate::pools::VOLUME_FACT;
+use crate::reservations::{self, PoolReservations};
 use crate::{
     Cache, Error, ErrorKind, FactChange, Force, Grant, Group, IQN_PREFIX, InitiatorName, Naa, Name, Outcome,
     PoolEngine, Result, SessionFacts, State, VolumeId, VolumeRecord, VolumeSpec, VolumeView,
@@ -158,7 +159,8 @@ impl Group {
         let made = engine.create_volume(record.id, spec, fact(&record)?).await;
         made.map_err(|error| Error { object: format!("volume {}", record.name), ..error })?;
         self.mirror(&record).await?;
-        let entry = self.serve_volume(record, &engine).await;
+        let mut kept = PoolReservations::default();
+        let entry = self.serve_volume(record, &engine, &mut kept).await;
         let mut state = self.state.write();
         let view = state.volume_view(&entry);
         state.volumes.insert(entry.record.id, entry);
@@ -300,12 +302,14 @@ impl Group {
         }
         self.frontend.withdraw(&view.record).await;
         let forget = FactChange { content: None, ..fact(&view.record)? };
-        let mut deleted = engine.delete_volume(id, forget.clone()).await;
+        let facts = vec![forget.clone(), reservations::forget(id)];
+        let mut deleted = engine.delete_volume(id, facts).await;
         if deleted.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound) {
             deleted = engine.put_fact(forget).await;
         }
         if let Err(error) = deleted {
-            let entry = self.serve_volume(view.record, &engine).await;
+            let mut kept = PoolReservations::read(&engine).await.unwrap_or_default();
+            let entry = self.serve_volume(view.record, &engine, &mut kept).await;
             self.state.write().volumes.insert(id, entry);
             return Err(error);
         }

@@ -13,6 +13,7 @@ mod listen;
 mod logs;
 mod notify;
 mod pool;
+mod reservations;
 mod rest;
 mod targets;
 mod warnings;

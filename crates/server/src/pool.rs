@@ -138,8 +138,9 @@ impl PoolEngine for SystemPool {
         Box::pin(async move { Ok(self.pool.resize_volume(store_id(id), size_bytes, facts).await?) })
     }
 
-    fn delete_volume(&self, id: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { Ok(self.pool.delete_volume(store_id(id), vec![store_fact(fact)]).await?) })
+    fn delete_volume(&self, id: VolumeId, facts: Vec<FactChange>) -> BoxFuture<'_, Result<()>> {
+        let facts = facts.into_iter().map(store_fact).collect();
+        Box::pin(async move { Ok(self.pool.delete_volume(store_id(id), facts).await?) })
     }
 
     fn extend(&self, disk: String) -> BoxFuture<'_, Result<()>> {

@@ -1,5 +1,7 @@
 //! The REST API: routes over a [`Group`]. `api` holds the types and the document.
 
+mod reservations;
+
 use crate::convert;
 use api::{Change, ErrorClass, Problem};
 use axum::body::Bytes;
@@ -112,6 +114,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/hosts/{host}", get(host).delete(delete_host))
         .route("/v1/sessions", get(sessions))
         .route("/v1/openapi.json", get(document))
+        .merge(reservations::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

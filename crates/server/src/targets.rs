@@ -1,9 +1,10 @@
 //! The iSCSI side as the model wants it, and the model as the iSCSI side wants it.
 
+use crate::reservations;
 use block::{BoxFuture, Volume};
 use control::{
-    Cache, Error, ErrorKind, Frontend, Group, LoginAttempt, Refusal, Result, SessionFacts, VolumeId,
-    VolumeRecord, reachable_portals,
+    Cache, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt, Refusal, ReservationFacts,
+    Result, SessionFacts, VolumeId, VolumeRecord, reachable_portals,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -148,12 +149,13 @@ fn unit_config(record: &VolumeRecord, size_bytes: u64) -> scsi::LogicalUnitConfi
 }
 
 impl Frontend for Targets {
-    fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>) -> Result<()> {
+    fn publish(&self, record: &VolumeRecord, volume: Arc<dyn Volume>, kept: KeptReservations) -> Result<()> {
         let config = unit_config(record, volume.size_bytes());
         let unit = LogicalUnitHandle::new(config, volume).map_err(|error| {
             let message = format!("it makes no logical unit: {error}");
             Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
         })?;
+        let unit = reservations::keeping(unit, kept)?;
         self.units.write().insert(record.id, Arc::new(unit));
         Ok(())
     }
@@ -181,6 +183,22 @@ impl Frontend for Targets {
         if let Some(Err(error)) = self.unit(id).map(|unit| unit.capacity_changed()) {
             tracing::error!(volume = %id, %error, "hosts could not be told of the new size");
         }
+    }
+
+    fn reservations(&self, id: VolumeId) -> Option<ReservationFacts> {
+        self.unit(id).map(|unit| reservations::facts(&unit.reservations()))
+    }
+
+    fn clear_reservations(&self, id: VolumeId) -> BoxFuture<'_, Result<Option<ReservationFacts>>> {
+        let unit = self.unit(id);
+        Box::pin(async move {
+            let Some(unit) = unit else { return Ok(None) };
+            let cleared = unit.clear_reservations().await.map_err(|_| {
+                let message = "that could not be made durable, so all stays as it was; see the log and the pool's state";
+                Error::new(ErrorKind::Internal, format!("volume {id}"), message)
+            })?;
+            Ok(Some(reservations::facts(&cleared)))
+        })
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

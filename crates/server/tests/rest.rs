@@ -19,6 +19,7 @@ const GIB: u64 = 1 << 30;
 struct Fixture {
     directory: tempfile::TempDir,
     engine: Arc<SimEngine>,
+    frontend: Arc<SimFrontend>,
     client: Client,
 }
 
@@ -26,10 +27,11 @@ impl Fixture {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let engine = Arc::new(SimEngine::default());
+        let frontend = Arc::new(SimFrontend::default());
         let config = GroupConfig {
             file: directory.path().join("group.redb"),
             engine: engine.clone(),
-            frontend: Arc::new(SimFrontend::default()),
+            frontend: frontend.clone(),
             runtime: Arc::new(SimRuntime::default()),
         };
         let facts = DaemonFacts {
@@ -42,7 +44,7 @@ impl Fixture {
         let socket = directory.path().join("s");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { client: Client::unix(&socket), directory, engine }
+        Self { client: Client::unix(&socket), directory, engine, frontend }
     }
 
     fn socket(&self) -> PathBuf {
@@ -220,5 +222,39 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 18);
+    assert_eq!(operations, 20);
+}
+
+#[tokio::test]
+async fn reservations_are_shown_and_cleared() {
+    let fixture = Fixture::new().await;
+    fixture.pool().await;
+    let volume = fixture.client.create_volume(&volume("quorum")).await.unwrap().item;
+    let none = fixture.client.reservations("quorum").await.unwrap();
+    assert!(none.registrations.is_empty() && none.kind.is_none() && none.reserved_by.is_none());
+    let registration = |key, holder| control::RegistrationFacts {
+        initiator: ALICE.to_owned(),
+        initiator_port: format!("{ALICE},i,0x000000000001"),
+        target_port: 1,
+        key,
+        holder,
+        connected: false,
+    };
+    let facts = control::ReservationFacts {
+        generation: 3,
+        kept: true,
+        registrations: vec![registration(0xabc, true), registration(u64::MAX, false)],
+        kind: Some("Exclusive Access".to_owned()),
+        reserved_by: None,
+    };
+    fixture.frontend.reserve(control::VolumeId::parse(&volume.id).unwrap(), facts);
+    let seen = fixture.client.reservations("QUORUM").await.unwrap();
+    assert_eq!((seen.volume.as_str(), seen.kind.as_deref()), ("quorum", Some("Exclusive Access")));
+    let keys: Vec<_> = seen.registrations.iter().map(|one| (one.key.as_str(), one.holder)).collect();
+    assert_eq!(keys, [("0x0000000000000abc", true), ("0xffffffffffffffff", false)]);
+    let cleared = fixture.client.clear_reservations("quorum").await.unwrap();
+    assert_eq!((cleared.outcome, cleared.item), (Outcome::Deleted, seen));
+    let again = fixture.client.clear_reservations("quorum").await.unwrap();
+    assert_eq!(again.outcome, Outcome::Unchanged);
+    assert_eq!(fixture.client.reservations("other").await.unwrap_err().code, ErrorClass::NotFound);
 }

@@ -244,10 +244,10 @@ impl PoolEngine for SimPool {
         })
     }
 
-    fn delete_volume(&self, id: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
+    fn delete_volume(&self, id: VolumeId, facts: Vec<FactChange>) -> BoxFuture<'_, Result<()>> {
         self.change(|inner| {
             inner.volumes.remove(&id).ok_or_else(|| missing_volume(id))?;
-            inner.keep(fact);
+            facts.into_iter().for_each(|fact| inner.keep(fact));
             Ok(())
         })
     }

@@ -1,7 +1,10 @@
 //! Targets, time and threads, simulated.
 
 use super::SPREAD;
-use crate::{Frontend, Result, SessionFacts, VolumeId, VolumeRecord};
+use crate::{
+    Frontend, KeptReservations, ReservationFacts, ReservationKeeper, ReservationRecord, Result, SessionFacts,
+    VolumeId, VolumeRecord,
+};
 use block::{BoxFuture, Runtime, Task, Volume};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +19,24 @@ pub struct SimFrontend {
     published: Mutex<BTreeSet<VolumeId>>,
     sizes: Mutex<BTreeMap<VolumeId, u64>>,
     sessions: Mutex<Vec<SessionFacts>>,
+    kept: Mutex<BTreeMap<VolumeId, KeptReservations>>,
+    reservations: Mutex<BTreeMap<VolumeId, ReservationFacts>>,
 }
 
 impl SimFrontend {
     /// As if this session had logged in.
     pub fn log_in(&self, session: SessionFacts) {
         self.sessions.lock().push(session);
+    }
+
+    /// As if hosts had reserved this.
+    pub fn reserve(&self, id: VolumeId, reservations: ReservationFacts) {
+        self.reservations.lock().insert(id, reservations);
+    }
+
+    /// The reservations a volume was published with, and where to keep others.
+    pub fn kept(&self, id: VolumeId) -> Option<(Option<ReservationRecord>, ReservationKeeper)> {
+        self.kept.lock().get(&id).map(|kept| (kept.record.clone(), kept.keeper.clone()))
     }
 
     /// The volumes with a target.
@@ -36,8 +51,14 @@ impl SimFrontend {
 }
 
 impl Frontend for SimFrontend {
-    fn publish(&self, record: &VolumeRecord, _volume: Arc<dyn Volume>) -> Result<()> {
+    fn publish(
+        &self,
+        record: &VolumeRecord,
+        _volume: Arc<dyn Volume>,
+        reservations: KeptReservations,
+    ) -> Result<()> {
         self.published.lock().insert(record.id);
+        self.kept.lock().insert(record.id, reservations);
         Ok(())
     }
 
@@ -49,6 +70,17 @@ impl Frontend for SimFrontend {
 
     fn grown(&self, id: VolumeId, size_bytes: u64) {
         self.sizes.lock().insert(id, size_bytes);
+    }
+
+    fn reservations(&self, id: VolumeId) -> Option<ReservationFacts> {
+        let served = self.published.lock().contains(&id);
+        served.then(|| self.reservations.lock().get(&id).cloned().unwrap_or_default())
+    }
+
+    fn clear_reservations(&self, id: VolumeId) -> BoxFuture<'_, Result<Option<ReservationFacts>>> {
+        let before = self.reservations(id);
+        self.reservations.lock().remove(&id);
+        Box::pin(ready(Ok(before)))
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

@@ -69,6 +69,8 @@ pub struct ReservationView {
     pub kept: bool,
     /// Registrations and reservation.
     pub state: Reservations,
+    /// The nexuses that are there now, registered or not.
+    pub present: BTreeSet<Registrant>,
     /// Who has the unit by RESERVE of SPC-2.
     pub spc2_owner: Option<Registrant>,
 }
@@ -90,6 +92,7 @@ impl LogicalUnit {
             generation: self.reserving.generation,
             kept: self.reserving.aptpl,
             state: self.reserving.state.clone(),
+            present: self.nexuses.iter().map(|nexus| nexus.registrant.clone()).collect(),
             spc2_owner: owner.map(|nexus| nexus.registrant.clone()),
         }
     }
