@@ -126,7 +126,8 @@ def writing():
 def cluster():
     running = server()
     both = [*urls(running), "--also", urls(running, "b")[0], "--only", "cluster"]
-    verdicts, _ = validate(*both, "--reservations", "--nexuses", "6", *WRITING, name="cluster")
+    nodes = [word for n in (1, 2, 3) for word in ("--initiator", f"iqn.2024-01.lab.client:node{n}")]
+    verdicts, _ = validate(*both, *nodes, "--reservations", "--nexuses", "6", *WRITING, name="cluster")
     missing = [name for name, verdict in verdicts.items() if verdict == "skipped"]
     expect(not missing, f"skipped: {missing}")
 

@@ -28,6 +28,7 @@ mod report;
 mod request;
 mod reservation;
 mod run;
+mod same_unit;
 mod scene;
 mod table;
 mod text;

@@ -177,6 +177,18 @@ fn writes_stay_inside_the_range_given() {
 }
 
 #[test]
+fn paths_to_different_units_are_refused_before_anything_is_done() {
+    let array = Array::new(&[]);
+    let mixed =
+        ["iscsi://h:3260/iqn.a:b/0", "iscsi://h:3260/iqn.a:b/1"].map(|url| url.parse().unwrap()).to_vec();
+    match try_run(&array, &Options { urls: mixed, also: Vec::new(), ..options() }) {
+        Err(RunError::Options(why)) => assert!(why.contains("are different logical units"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(array.0.borrow().units.values().all(|unit| unit.mapped.is_empty()));
+}
+
+#[test]
 fn what_others_have_registered_is_left_alone_unless_forced() {
     let array = Array::new(&[]);
     let cluster = Options { only: vec![Group::Cluster], ..options() };

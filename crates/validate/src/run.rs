@@ -18,6 +18,7 @@ use crate::nexus::Nexus;
 use crate::outcome::{Stop, Verdict};
 use crate::report::{CheckReport, Report, unit_facts};
 use crate::request;
+use crate::same_unit;
 use crate::scene::{Findings, Scene, ScratchRange, Size};
 use crate::table::CHECKS;
 
@@ -142,6 +143,7 @@ async fn open(options: &Options, fabric: Rc<dyn Fabric>) -> Result<Scene, RunErr
     for url in options.urls.iter().cycle().take(count) {
         nexuses.push(opener.open(url).await?);
     }
+    same_unit::demand(nexuses.get(..options.urls.len()).unwrap_or_default()).await?;
     let mut others = Vec::new();
     for url in &options.also {
         others.push(vec![opener.open(url).await?, opener.open(url).await?]);
