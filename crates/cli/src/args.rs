@@ -264,9 +264,12 @@ pub(crate) struct Bench {
     /// Commands in flight in each session
     #[arg(long, default_value_t = 32)]
     pub(crate) depth: u32,
-    /// Sessions, each with a connection of its own
+    /// Sessions
     #[arg(long, default_value_t = 1)]
     pub(crate) sessions: u32,
+    /// TCP connections of each session (MC/S), 1 to 15
+    #[arg(long, default_value_t = 1)]
+    pub(crate) connections: u16,
     /// How long
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,

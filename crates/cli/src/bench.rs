@@ -52,6 +52,7 @@ fn config(bench: &Bench) -> Result<LoadConfig, Problem> {
         block_sizes: bench.bs.parse().map_err(|error| usage(format!("--bs: {error}")))?,
         depth: bench.depth,
         sessions: bench.sessions,
+        connections: bench.connections,
         threads: bench.threads,
         duration: Duration::from_secs(bench.seconds),
         span: bench.span,
@@ -131,8 +132,8 @@ fn plain(report: &LoadReport) -> String {
         (
             "Load",
             format!(
-                "{} {}, depth {} × {} sessions",
-                report.pattern, report.block_sizes, report.depth, report.sessions
+                "{} {}, depth {} × {} sessions × {} connections",
+                report.pattern, report.block_sizes, report.depth, report.sessions, report.connections
             ),
         ),
         ("Time", format!("{:.1} s, seed {}", report.seconds, report.seed)),

@@ -1,4 +1,4 @@
-//! One TCP connection to a target: the socket beneath an `iscsi` initiator connection.
+//! A session with a target: the sockets beneath an `iscsi` initiator session, one as a rule.
 //!
 //! A user of a link repeats three steps: submit, [`Link::flush`]; [`Link::wait`];
 //! [`Link::receive`] and [`Link::poll`] until there is no more. Everything submitted between two
@@ -6,17 +6,17 @@
 
 use core::future::Future;
 use core::pin::Pin;
-use core::task::Poll;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use iscsi::initiator::{CloseReason, Command, Config, Connection, Event, TaskId};
+use iscsi::initiator::{CloseReason, Command, Config, Event, Session, TaskId};
 use iscsi::parameters::{DigestOffer, Parameters};
 use iscsi::pdu::{LoginStatus, TaskManagementFunction};
-use iscsi::{Isid, Lun};
+use iscsi::{Cid, Isid, Lun};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -58,6 +58,9 @@ pub struct LinkOptions {
     pub isid: Option<[u8; 6]>,
     /// Digests to insist on.
     pub digests: Digests,
+    /// TCP connections of the session (RFC 7143 §4.4.3), 1 to [`iscsi::initiator::CONNECTIONS_MAX`]. A target that
+    /// takes fewer is an error.
+    pub connections: u16,
     /// How long connecting, and then logging in, may take.
     pub login_timeout: Duration,
     /// A target that says nothing, not even to a NOP, for this long is lost.
@@ -70,6 +73,7 @@ impl Default for LinkOptions {
             initiator_name: DEFAULT_INITIATOR_NAME.to_owned(),
             isid: None,
             digests: Digests::default(),
+            connections: 1,
             login_timeout: Duration::from_secs(15),
             silence_limit: Duration::from_secs(15),
         }
@@ -88,6 +92,7 @@ impl LinkOptions {
         config.nop_interval = Some(self.silence_limit / 3);
         config.nop_timeout = self.silence_limit - self.silence_limit / 3;
         let offer = |wanted| if wanted { DigestOffer::Crc32c } else { DigestOffer::None };
+        config.offer.max_connections = self.connections;
         config.offer.header_digest = offer(self.digests.header);
         config.offer.data_digest = offer(self.digests.data);
         config
@@ -107,15 +112,89 @@ enum Opened {
     Moved(String),
 }
 
-/// A logged-in connection.
-pub(crate) struct Link {
-    isid: Isid,
+/// One of the session's sockets.
+struct Wire {
+    cid: Cid,
     socket: TcpStream,
-    connection: Connection<RecyclingPool>,
-    origin: Instant,
     unsent: VecDeque<Bytes>,
     blocked: bool,
+}
+
+/// A logged-in session.
+pub(crate) struct Link {
+    isid: Isid,
+    session: Session<RecyclingPool>,
+    wires: Vec<Wire>,
+    /// Which of them the next command goes to.
+    turn: usize,
+    origin: Instant,
     tick: Pin<Box<Sleep>>,
+}
+
+impl Wire {
+    fn new(cid: Cid, socket: TcpStream) -> Self {
+        Self { cid, socket, unsent: VecDeque::new(), blocked: false }
+    }
+
+    /// Writes as much as the socket takes now.
+    fn flush(&mut self, session: &mut Session<RecyclingPool>) -> std::io::Result<()> {
+        self.blocked = false;
+        loop {
+            if self.unsent.is_empty()
+                && session.poll_transmit(self.cid, &mut self.unsent, TRANSMIT_BYTES_MAX) == 0
+            {
+                return Ok(());
+            }
+            match self.write_once() {
+                Ok(written) => advance(&mut self.unsent, written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write_once(&self) -> std::io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut used = 0;
+        for (slice, chunk) in slices.iter_mut().zip(&self.unsent) {
+            *slice = IoSlice::new(chunk);
+            used += 1;
+        }
+        self.socket.try_write_vectored(slices.get(..used).unwrap_or_default())
+    }
+
+    /// Ready when there is something to read, or room to write what is left.
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.socket.poll_read_ready(context) {
+            Poll::Pending if self.blocked => self.socket.poll_write_ready(context),
+            ready => ready,
+        }
+    }
+
+    /// Takes in what the socket has, up to a bound.
+    fn receive(&self, session: &mut Session<RecyclingPool>, origin: Instant) -> Result<(), ClientError> {
+        for _ in 0..READS_MAX {
+            let space = session.recv_space(self.cid);
+            let room = space.len();
+            match self.socket.try_read(space) {
+                Ok(0) => return Err(ClientError::lost("closed by the target")),
+                Ok(count) => {
+                    session.received(self.cid, count, Instant::now().duration_since(origin));
+                    if count < room {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(ClientError::lost(error.to_string())),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Link {
@@ -147,24 +226,44 @@ impl Link {
 
     async fn try_open(url: &TargetUrl, options: &LinkOptions, config: Config) -> Result<Opened, ClientError> {
         let socket = connect(url, options.login_timeout).await?;
-        let origin = Instant::now();
         let mut link = Self {
-            socket,
             isid: config.isid,
-            connection: Connection::new(config, RecyclingPool::default(), Duration::ZERO),
-            origin,
-            unsent: VecDeque::new(),
-            blocked: false,
+            wires: vec![Wire::new(config.cid, socket)],
+            session: Session::new(config, RecyclingPool::default(), Duration::ZERO),
+            turn: 0,
+            origin: Instant::now(),
             tick: Box::pin(tokio::time::sleep(TICK)),
         };
-        let moved = link.log_in().await?;
-        Ok(moved.map_or_else(|| Opened::Link(Box::new(link)), Opened::Moved))
+        if let Some(moved) = link.log_in().await? {
+            return Ok(Opened::Moved(moved));
+        }
+        link.add_connections(url, options).await?;
+        Ok(Opened::Link(Box::new(link)))
+    }
+
+    /// Makes the session's other connections, to the portal that took the first one.
+    async fn add_connections(&mut self, url: &TargetUrl, options: &LinkOptions) -> Result<(), ClientError> {
+        let most = self.parameters().max_connections;
+        if options.connections > most {
+            return Err(ClientError::lost(format!("the target takes {most} connections a session")));
+        }
+        for cid in (2..=options.connections).map(Cid) {
+            let socket = connect(url, options.login_timeout).await?;
+            if !self.session.connect(cid, Instant::now().duration_since(self.origin)) {
+                return Err(ClientError::InvalidRequest("more connections than a session can have"));
+            }
+            self.wires.push(Wire::new(cid, socket));
+            if self.log_in().await?.is_some() {
+                return Err(ClientError::lost("one connection of the session was sent elsewhere"));
+            }
+        }
+        Ok(())
     }
 
     /// Logs in, or says where the target is instead.
     async fn log_in(&mut self) -> Result<Option<String>, ClientError> {
         loop {
-            while let Some(event) = self.connection.poll_event() {
+            while let Some((_, event)) = self.session.poll_event() {
                 match event {
                     Event::LoggedIn(_) => return Ok(None),
                     Event::Closed(CloseReason::LoginRefused {
@@ -187,13 +286,21 @@ impl Link {
     ) -> Result<Self, ClientError> {
         let mut config = options.config(Some(&url.iqn));
         config.isid = self.isid;
-        config.tasks_before = self.connection.tasks_started();
+        config.tasks_before = self.session.tasks_started();
         Self::open_with(url, options, config).await
     }
 
-    /// Queues a command for the next flush.
+    /// The connection that whatever needs no particular one goes over.
+    fn first(&self) -> Cid {
+        self.wires.first().map_or(Cid::default(), |wire| wire.cid)
+    }
+
+    /// Queues a command for the next flush, on the session's connections in turn.
     pub(crate) fn submit(&mut self, command: Command) -> TaskId {
-        self.connection.submit(command)
+        self.turn = (self.turn + 1).checked_rem(self.wires.len()).unwrap_or_default();
+        let cid = self.wires.get(self.turn).map_or(Cid::default(), |wire| wire.cid);
+        // A link without connections is over, and says so when it is polled.
+        self.session.submit(cid, command).unwrap_or_default()
     }
 
     /// Queues a task management function for the next flush.
@@ -203,22 +310,24 @@ impl Link {
         lun: Lun,
         referenced: Option<TaskId>,
     ) -> TaskId {
-        self.connection.task_management(function, lun, referenced)
+        // ABORT TASK goes over the connection that the task is allegiant to (RFC 7143 §4.2.5.1).
+        let cid = referenced.and_then(|task| self.session.cid_of(task)).unwrap_or_else(|| self.first());
+        self.session.task_management(cid, function, lun, referenced).unwrap_or_default()
     }
 
     /// Queues a SendTargets request.
     pub(crate) fn send_targets(&mut self) {
-        self.connection.send_targets();
+        self.session.send_targets(self.first());
     }
 
     /// Queues a NOP-Out with `data` to be echoed.
     pub(crate) fn nop(&mut self, data: Bytes) {
-        self.connection.nop(data);
+        self.session.nop(self.first(), data);
     }
 
-    /// What was negotiated.
+    /// What was negotiated, of the first connection.
     pub(crate) fn parameters(&self) -> Parameters {
-        *self.connection.parameters()
+        self.session.link(self.first()).map_or_else(Parameters::default, |link| *link.parameters())
     }
 
     /// Flush, wait and receive in one.
@@ -228,53 +337,25 @@ impl Link {
         self.receive()
     }
 
-    /// Writes as much as the socket takes now.
+    /// Writes as much as the sockets take now.
     pub(crate) fn flush(&mut self) -> Result<(), ClientError> {
-        self.blocked = false;
-        loop {
-            if self.unsent.is_empty()
-                && self.connection.poll_transmit(&mut self.unsent, TRANSMIT_BYTES_MAX) == 0
-            {
-                return Ok(());
-            }
-            match self.write_once() {
-                Ok(written) => advance(&mut self.unsent, written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.blocked = true;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::lost(error.to_string())),
-            }
-        }
-    }
-
-    fn write_once(&self) -> std::io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut used = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.unsent) {
-            *slice = IoSlice::new(chunk);
-            used += 1;
-        }
-        self.socket.try_write_vectored(slices.get(..used).unwrap_or_default())
+        let written = self.wires.iter_mut().try_for_each(|wire| wire.flush(&mut self.session));
+        written.map_err(|error| ClientError::lost(error.to_string()))
     }
 
     /// Waits until there is something to read, room to write what is left, or a timer to look
     /// at. Dropping the future loses nothing.
     pub(crate) async fn wait(&mut self) -> Result<(), ClientError> {
         let ready = core::future::poll_fn(|context| {
-            if let Poll::Ready(result) = self.socket.poll_read_ready(context) {
-                return Poll::Ready(result);
-            }
-            if self.blocked
-                && let Poll::Ready(result) = self.socket.poll_write_ready(context)
-            {
-                return Poll::Ready(result);
+            for wire in &self.wires {
+                if let Poll::Ready(result) = wire.poll_ready(context) {
+                    return Poll::Ready(result);
+                }
             }
             if self.tick.as_mut().poll(context).is_ready() {
                 let now = Instant::now();
                 self.tick.as_mut().reset(now + TICK);
-                self.connection.handle_timeout(now.duration_since(self.origin));
+                self.session.handle_timeout(now.duration_since(self.origin));
                 return Poll::Ready(Ok(()));
             }
             Poll::Pending
@@ -282,38 +363,31 @@ impl Link {
         ready.await.map_err(|error| ClientError::lost(error.to_string()))
     }
 
-    /// Takes in what the socket has, up to a bound; events follow from [`Link::poll`].
+    /// Takes in what the sockets have, up to a bound; events follow from [`Link::poll`].
     pub(crate) fn receive(&mut self) -> Result<(), ClientError> {
-        for _ in 0..READS_MAX {
-            let space = self.connection.recv_space();
-            let room = space.len();
-            match self.socket.try_read(space) {
-                Ok(0) => return Err(ClientError::lost("closed by the target")),
-                Ok(count) => {
-                    self.connection.received(count, Instant::now().duration_since(self.origin));
-                    if count < room {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(ClientError::lost(error.to_string())),
-            }
-        }
-        Ok(())
+        self.wires.iter().try_for_each(|wire| wire.receive(&mut self.session, self.origin))
     }
 
-    /// The next thing that happened; an error once the connection is over.
+    /// The next thing that happened; an error once the session is over, or a connection of it is lost: at
+    /// ErrorRecoveryLevel 0 starting anew is what a host does then (RFC 7143 §7.1.4.4).
     pub(crate) fn poll(&mut self) -> Result<Option<Event>, ClientError> {
-        match self.connection.poll_event() {
-            Some(Event::Closed(reason)) => Err(closed(reason)),
-            event => Ok(event),
+        while let Some((cid, event)) = self.session.poll_event() {
+            match event {
+                // Each connection leaves when it has nothing under way; the last one ends the session.
+                Event::Closed(CloseReason::AskedToLeave) if self.wires.len() > 1 => {
+                    self.wires.retain(|wire| wire.cid != cid);
+                    self.session.remove(cid);
+                }
+                Event::Closed(reason) => return Err(closed(reason)),
+                event => return Ok(Some(event)),
+            }
         }
+        Ok(None)
     }
 
     /// Logs out and waits for the answer, at most `limit`. Nothing may be in flight.
     pub(crate) async fn log_out(mut self, limit: Duration) {
-        self.connection.logout();
+        self.session.logout(self.first());
         let goodbye = async {
             loop {
                 while let Some(event) = self.poll()? {

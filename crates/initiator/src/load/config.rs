@@ -5,6 +5,8 @@ use core::str::FromStr;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use iscsi::initiator::CONNECTIONS_MAX;
+
 use crate::link::Digests;
 use crate::size::{ByteSize, SizeError};
 use crate::url::TargetUrl;
@@ -196,8 +198,10 @@ pub struct LoadConfig {
     pub block_sizes: BlockSizes,
     /// Commands kept in flight in each session.
     pub depth: u32,
-    /// Number of sessions, each on its own TCP connection.
+    /// Number of sessions.
     pub sessions: u32,
+    /// TCP connections of each session.
+    pub connections: u16,
     /// Threads that drive the sessions; `None` takes the lesser of sessions and processors.
     pub threads: Option<u32>,
     /// How long commands are issued.
@@ -231,6 +235,7 @@ impl LoadConfig {
             block_sizes: BlockSizes(vec![4096]),
             depth: 32,
             sessions: 1,
+            connections: 1,
             threads: None,
             duration: Duration::from_secs(10),
             span: None,
@@ -258,6 +263,9 @@ impl LoadConfig {
         }
         if !(1..=SESSIONS_MAX).contains(&self.sessions) {
             return Err(ConfigError::new(format!("sessions must be 1 to {SESSIONS_MAX}")));
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            return Err(ConfigError::new(format!("connections must be 1 to {CONNECTIONS_MAX}")));
         }
         if self.threads == Some(0) {
             return Err(ConfigError::new("threads must be at least 1"));
@@ -311,6 +319,8 @@ mod tests {
             LoadConfig::new(vec![portal]),
             LoadConfig { depth: 0, ..good.clone() },
             LoadConfig { sessions: 0, ..good.clone() },
+            LoadConfig { connections: 0, ..good.clone() },
+            LoadConfig { connections: CONNECTIONS_MAX + 1, ..good.clone() },
             LoadConfig { threads: Some(0), ..good.clone() },
             LoadConfig { verify: Some("x".into()), targets: vec![url, other], ..good },
         ];

@@ -143,7 +143,10 @@ impl Run {
             let setup = SessionSetup {
                 url: url.clone(),
                 lun: Lun::from_number(url.lun).unwrap_or_default(),
-                options: options(&self.config, nexus, qualifier),
+                options: LinkOptions {
+                    connections: self.config.connections,
+                    ..options(&self.config, nexus, qualifier)
+                },
                 block_size: self.capacity.block_size,
                 depth: usize::try_from(self.config.depth).unwrap_or(1),
                 fua: self.config.fua,
@@ -173,6 +176,7 @@ impl Run {
             block_sizes: self.config.block_sizes.to_string(),
             depth: self.config.depth,
             sessions: self.config.sessions,
+            connections: self.config.connections,
             threads: u32::try_from(self.threads()).unwrap_or(u32::MAX),
             seed: self.seed,
             seconds,

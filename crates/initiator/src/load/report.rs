@@ -42,6 +42,8 @@ pub struct LoadReport {
     pub depth: u32,
     /// Sessions.
     pub sessions: u32,
+    /// TCP connections of each session.
+    pub connections: u16,
     /// Threads that drove them.
     pub threads: u32,
     /// Seed of addresses and lengths.

@@ -115,7 +115,10 @@ impl RamTarget {
                 connection.task_management_response(function.id, TaskManagementResponse::Complete);
             }
             Event::LogoutRequested(_) => connection.logout_accept(),
-            Event::AuthenticationFailed(_) | Event::SessionEstablished(_) | Event::Ended(_) | Event::Closed(_) => {}
+            Event::AuthenticationFailed(_)
+            | Event::SessionEstablished(_)
+            | Event::Ended(_)
+            | Event::Closed(_) => {}
         }
         Some(())
     }

@@ -10,7 +10,7 @@ use crate::pdu::{
 use crate::{Lun, PortalGroupTag, Tsih};
 
 /// A task on this connection; never used twice in the connection's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(crate) u64);
 
 /// A SCSI command to send.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::config::TAGS_MAX;
+use super::task::slot_of;
 use super::{Command, Config, Connection, Event, TaskId};
 use crate::parameters::Parameters;
 use crate::pdu::{TaskManagementFunction, TaskManagementResponse};
@@ -203,6 +204,22 @@ impl<P: PayloadPool> Session<P> {
     /// As [`Connection::nop`].
     pub fn nop(&mut self, cid: Cid, data: Bytes) {
         self.with(cid, |link| link.nop(data));
+    }
+
+    /// As [`Connection::send_targets`].
+    pub fn send_targets(&mut self, cid: Cid) {
+        self.with(cid, Connection::send_targets);
+    }
+
+    /// The connection that a task is on.
+    pub fn cid_of(&self, task: TaskId) -> Option<Cid> {
+        let of_task = |(_, link): &&(Cid, Connection<P>)| link.config.tags.contains(&slot_of(task));
+        self.links.iter().find(of_task).map(|(cid, _)| *cid)
+    }
+
+    /// As [`Connection::tasks_started`], of all connections there ever were.
+    pub fn tasks_started(&self) -> u64 {
+        self.links.iter().map(|(_, link)| link.tasks_started()).fold(self.tasks_before, u64::max)
     }
 
     /// Closes the session in good order, over this connection.

@@ -135,7 +135,7 @@ impl<B> Tasks<B> {
     }
 }
 
-fn slot_of(id: TaskId) -> u16 {
+pub(super) fn slot_of(id: TaskId) -> u16 {
     let [.., high, low] = id.0.to_be_bytes();
     u16::from_be_bytes([high, low])
 }
