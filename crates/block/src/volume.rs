@@ -40,6 +40,17 @@ pub struct Extent {
     pub provisioning: Provisioning,
 }
 
+/// The space behind a volume, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// What the pool holds at most.
+    pub pool_bytes: u64,
+    /// Of it still to be had, by all volumes of the pool.
+    pub available_bytes: u64,
+    /// What the volume takes.
+    pub used_bytes: u64,
+}
+
 /// How a compare-and-write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -60,6 +71,11 @@ pub trait Volume: Any + Send + Sync + 'static {
 
     /// Bytes of one map unit: UNMAP of smaller or unaligned parts zeroes them instead.
     fn granularity_bytes(&self) -> u32;
+
+    /// How much space there is, at this moment and from memory; none if the volume cannot tell.
+    fn resources(&self) -> Option<Resources> {
+        None
+    }
 
     /// Reads `len` bytes at `offset`, as chunks that follow each other.
     ///

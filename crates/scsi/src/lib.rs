@@ -31,7 +31,7 @@ pub use copy::{
 pub use lun::Lun;
 pub use media::{
     BlockExtent, ByteRange, Comparison, Durability, MediaCommand, MediaFailure, MediaFailureKind,
-    MediaOutcome,
+    MediaOutcome, Resources,
 };
 pub use rod::{FoundToken, NewToken, ROD_TOKEN_LEN, RodToken, RodTokens, TokenFault, TokenId, TokenLimits};
 pub use sense::{AdditionalSense, FieldPointer, ListPlace, SegmentPointer, Sense, SenseFormat, SenseKey};
@@ -40,5 +40,5 @@ pub use unit::{
     AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,
     LogicalUnitConfig, NexusId, NexusInfo, NotKept, Pending, PendingReservation, PortGroup, PortGroupId,
     REGISTRATIONS_MAX, Registrant, Registration, ReportLuns, Reservation, ReservationKey, ReservationType,
-    ReservationView, Reservations, Step, TargetPort, TaskManagement, UnitAttention,
+    ReservationView, Reservations, SpaceWarning, Step, TargetPort, TaskManagement, UnitAttention,
 };

@@ -134,6 +134,17 @@ pub enum MediaCommand {
     },
     /// Copy, perhaps from or to other volumes; answered by [`MediaOutcome::Copied`].
     Copy(CopyCommand),
+    /// Atomically with all other commands: set every bit of the range that is set in `data`, and leave the others.
+    OrWrite {
+        /// First byte.
+        offset: u64,
+        /// What is ORed into the medium.
+        data: Vec<Bytes>,
+        /// When it is done.
+        durability: Durability,
+    },
+    /// Tell how much space there is; answered by [`MediaOutcome::Resources`].
+    Resources,
     /// The host will read this soon. The volume may do nothing.
     Prefetch {
         /// First byte.
@@ -152,6 +163,17 @@ pub struct BlockExtent {
     pub mapped: bool,
 }
 
+/// The space behind a thin volume, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resources {
+    /// What the pool holds at most.
+    pub pool_bytes: u64,
+    /// Of it still to be had, by this volume and all others of the pool.
+    pub available_bytes: u64,
+    /// What the volume takes.
+    pub used_bytes: u64,
+}
+
 /// The volume's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MediaOutcome {
@@ -161,6 +183,8 @@ pub enum MediaOutcome {
     Data(Vec<Bytes>),
     /// Consecutive extents from the offset of a [`MediaCommand::BlockStatus`] on, at least one.
     Status(Vec<BlockExtent>),
+    /// The space behind the volume, if it can be told.
+    Resources(Option<Resources>),
     /// A comparison failed at this byte, counted from the start of the command's range.
     Miscompare {
         /// The first byte that differs.

@@ -17,6 +17,9 @@ const STEP_BYTES: u64 = 1 << 20;
 /// A pattern is repeated to about this many bytes in memory, and that memory written again and again.
 const PATTERN_BYTES: usize = 64 << 10;
 
+/// How often ORWRITE is tried while others write to the same blocks.
+const OR_ATTEMPTS_MAX: u32 = 1000;
+
 /// A media command on its way.
 pub(crate) struct MediaFuture(Pin<Box<dyn Future<Output = MediaOutcome> + Send>>);
 
@@ -95,12 +98,12 @@ fn range_of(command: &MediaCommand) -> ByteRange {
         | MediaCommand::Flush { offset, len }
         | MediaCommand::BlockStatus { offset, len, .. }
         | MediaCommand::Prefetch { offset, len } => (*offset, *len),
-        MediaCommand::Write { offset, data, .. } | MediaCommand::WriteAndVerify { offset, data, .. } => {
-            (*offset, total_len(data))
-        }
+        MediaCommand::Write { offset, data, .. }
+        | MediaCommand::WriteAndVerify { offset, data, .. }
+        | MediaCommand::OrWrite { offset, data, .. } => (*offset, total_len(data)),
         MediaCommand::CompareAndWrite { offset, write, .. } => (*offset, total_len(write)),
         // Copies have a code of their own.
-        MediaCommand::Unmap { .. } | MediaCommand::Copy(_) => (0, 0),
+        MediaCommand::Unmap { .. } | MediaCommand::Copy(_) | MediaCommand::Resources => (0, 0),
     };
     ByteRange { offset, len }
 }
@@ -137,6 +140,12 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
             if let block::Comparison::DiffersAt(offset) = compared {
                 return Ok(MediaOutcome::Miscompare { offset });
             }
+        }
+        MediaCommand::OrWrite { offset, data, durability } => {
+            return or_write(volume, offset, &data, lasting(durability)).await;
+        }
+        MediaCommand::Resources => {
+            return Ok(MediaOutcome::Resources(volume.resources().map(resources_of)));
         }
         MediaCommand::Verify { offset, len, comparison } => {
             return verify(volume, ByteRange { offset, len }, &comparison).await;
@@ -203,6 +212,7 @@ pub(crate) fn range_written(command: &MediaCommand) -> Option<ByteRange> {
     match command {
         MediaCommand::Write { .. }
         | MediaCommand::WriteAndVerify { .. }
+        | MediaCommand::OrWrite { .. }
         | MediaCommand::WriteSame { .. }
         | MediaCommand::WriteZeroes { .. }
         | MediaCommand::CompareAndWrite { .. } => Some(range_of(command)),
@@ -273,6 +283,42 @@ async fn write_and_verify(
     let comparison = if compare { Comparison::Bytes(data.clone()) } else { Comparison::Readable };
     volume.write(offset, data, block::Durability::Durable).await?;
     verify(volume, range, &comparison).await
+}
+
+/// Reads and ORs, and writes if nobody else has written meanwhile; else once more. Whoever was in between has got on,
+/// so this ends, but for hosts that write to one place all the time.
+async fn or_write(
+    volume: &dyn Volume,
+    offset: u64,
+    data: &[Bytes],
+    durability: block::Durability,
+) -> Result<MediaOutcome> {
+    for attempt in 0..OR_ATTEMPTS_MAX {
+        if attempt > 0 {
+            give_way().await;
+        }
+        let found = volume.read(offset, total_len(data)).await?;
+        let merged = merged_bits(&found, data);
+        let compared = volume.compare_and_write(offset, found, vec![merged], durability).await?;
+        if compared == block::Comparison::Equal {
+            return Ok(MediaOutcome::Done);
+        }
+    }
+    Ok(MediaOutcome::Failed(MediaFailureKind::Busy.into()))
+}
+
+/// The bytes of `found` with the bits of `data`, which is as long.
+fn merged_bits(found: &[Bytes], data: &[Bytes]) -> Bytes {
+    let mut merged = found.concat();
+    let bits = data.iter().flat_map(|chunk| chunk.iter());
+    merged.iter_mut().zip(bits).for_each(|(byte, bits)| *byte |= bits);
+    merged.into()
+}
+
+/// The same in SCSI's words.
+pub(crate) fn resources_of(resources: block::Resources) -> scsi::Resources {
+    let block::Resources { pool_bytes, available_bytes, used_bytes } = resources;
+    scsi::Resources { pool_bytes, available_bytes, used_bytes }
 }
 
 async fn verify(volume: &dyn Volume, range: ByteRange, comparison: &Comparison) -> Result<MediaOutcome> {
@@ -356,6 +402,10 @@ pub(crate) fn memory_of(command: &MediaCommand) -> usize {
         MediaCommand::Verify { len, .. } => usize::try_from((*len).min(STEP_BYTES)).unwrap_or(usize::MAX),
         MediaCommand::WriteSame { .. } | MediaCommand::WriteZeroes { .. } => PATTERN_BYTES,
         MediaCommand::Copy(_) => crate::copy::MEMORY,
+        // What is there, and what it becomes.
+        MediaCommand::OrWrite { data, .. } => {
+            usize::try_from(total_len(data).saturating_mul(2)).unwrap_or(usize::MAX)
+        }
         _ => 0,
     }
 }

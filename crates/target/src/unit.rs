@@ -10,10 +10,11 @@ use block::Volume;
 use parking_lot::Mutex;
 use scsi::{
     Availability, ByteRange, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig,
-    MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Pending, PendingReservation, Reservations, Step,
-    UnitAttention,
+    MediaCommand, MediaFailure, MediaFailureKind, MediaOutcome, NexusId, NexusInfo, NotKept, Pending,
+    PendingReservation, Reservations, SpaceWarning, Step, UnitAttention,
 };
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use offload::Offload;
@@ -29,10 +30,19 @@ pub struct LogicalUnitHandle {
     block_size_bytes: u32,
     thin: bool,
     offload: Offload,
+    /// Bytes written and unmapped since space was last looked at.
+    moved_bytes: AtomicU64,
+    space_watcher: OnceLock<SpaceWatcher>,
     pub(crate) reservation_store: Option<Arc<dyn ReservationStore>>,
     /// Held while reservations change.
     pub(crate) reservation_turn: tokio::sync::Mutex<()>,
 }
+
+/// Hears what space there is whenever a unit has looked.
+pub type SpaceWatcher = Box<dyn Fn(block::Resources) + Send + Sync>;
+
+/// After so many bytes of writes and unmaps a unit looks whether a threshold is reached: as many as a threshold set.
+const LOOK_BYTES: u64 = 1 << 20;
 
 struct Inner {
     unit: LogicalUnit,
@@ -55,6 +65,8 @@ impl LogicalUnitHandle {
             block_size_bytes,
             thin,
             offload,
+            moved_bytes: AtomicU64::new(0),
+            space_watcher: OnceLock::new(),
             reservation_store: None,
             reservation_turn: tokio::sync::Mutex::default(),
         })
@@ -104,6 +116,39 @@ impl LogicalUnitHandle {
     /// Makes a unit attention pending for every host.
     pub fn raise_all(&self, attention: UnitAttention) {
         self.inner.lock().unit.raise_all(attention, None);
+    }
+
+    /// When hosts are to be warned that space runs short. See [`LogicalUnit::set_space_warning`].
+    pub fn set_space_warning(&self, warning: SpaceWarning) {
+        self.inner.lock().unit.set_space_warning(warning);
+    }
+
+    /// Has `watcher` called after each look at space that the unit takes by itself: on a reactor's thread, without
+    /// locks. Only the first one counts.
+    pub fn watch_space(&self, watcher: SpaceWatcher) {
+        let _ = self.space_watcher.set(watcher);
+    }
+
+    /// Looks how much space there is, and tells hosts of thresholds that are reached.
+    pub fn look_at_space(&self) -> Option<block::Resources> {
+        let resources = self.volume.resources().filter(|_| self.thin)?;
+        self.inner.lock().unit.resources_changed(media::resources_of(resources));
+        Some(resources)
+    }
+
+    /// The same if enough was written by now, with `bytes` more, or a write found no space.
+    pub(crate) fn look_if_moved(&self, bytes: u64, is_full: bool) {
+        if !self.thin || (bytes == 0 && !is_full) {
+            return;
+        }
+        let moved = self.moved_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if moved < LOOK_BYTES && !is_full {
+            return;
+        }
+        self.moved_bytes.store(0, Ordering::Relaxed);
+        if let (Some(resources), Some(watcher)) = (self.look_at_space(), self.space_watcher.get()) {
+            watcher(resources);
+        }
     }
 
     /// Sessions that use the unit.
@@ -158,6 +203,9 @@ impl LogicalUnitHandle {
     /// Ends an operation. None if a reset or another nexus has aborted it: then nothing is answered (SAM-5 §5.6).
     pub(crate) fn finish(&self, operation: Operation, outcome: MediaOutcome) -> Option<Completion> {
         operation.written.into_iter().for_each(|range| self.changed(range));
+        let full = MediaFailureKind::SpaceExhausted;
+        let is_full = matches!(outcome, MediaOutcome::Failed(MediaFailure { kind, .. }) if kind == full);
+        self.look_if_moved(operation.written.map_or(0, |range| range.len), is_full);
         let mut inner = self.inner.lock();
         let completion = inner.unit.finish(operation.pending, outcome);
         match inner.operations.end(operation.nexus, operation.epoch) {

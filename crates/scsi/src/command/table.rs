@@ -60,6 +60,11 @@ pub static COMMANDS: &[Command] = &[
     verify(0x2f, 10, "VERIFY(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
     prefetch(0x34, 10, "PRE-FETCH(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
     synchronize(0x35, 10, "SYNCHRONIZE CACHE(10)").lba(2, 4).ignores(6, GROUP).length(7, 2),
+    Command::new(0x37, 10, "READ DEFECT DATA(10)", Operation::ReadDefectData10)
+        .bits(2, 0x1f)
+        .length(7, 2)
+        .transfer(Transfer::InBytes)
+        .reading(),
     write_same(0x41, 10, "WRITE SAME(10)").lba(2, 4).ignores(6, GROUP).length(7, 2).out(OutLength::OneBlock),
     Command::new(0x42, 10, "UNMAP", Operation::Unmap)
         .ignores(6, GROUP)
@@ -68,6 +73,15 @@ pub static COMMANDS: &[Command] = &[
         .writing()
         .seconds(10, 60)
         .thin_only(),
+    // SP and PPC are not supported: no parameter is saved, none is remembered.
+    Command::new(0x4d, 10, "LOG SENSE", Operation::LogSense)
+        .bits(2, 0xff)
+        .bits(3, 0xff)
+        .bits(5, 0xff)
+        .bits(6, 0xff)
+        .length(7, 2)
+        .transfer(Transfer::InBytes)
+        .always(),
     mode_select(0x55, 10, "MODE SELECT(10)", Operation::ModeSelect10).length(7, 2),
     Command::new(0x56, 10, "RESERVE(10)", Operation::Reserve).always(),
     Command::new(0x57, 10, "RELEASE(10)", Operation::Release).runs_despite_spc2_reserve().always(),
@@ -113,6 +127,13 @@ pub static COMMANDS: &[Command] = &[
         .out(OutLength::TwiceBlocks)
         .writing(),
     write(0x8a, 16, "WRITE(16)").bits(1, DPO_FUA).lba(2, 8).length(10, 4).ignores(14, GROUP),
+    Command::new(0x8b, 16, "ORWRITE(16)", Operation::OrWrite)
+        .bits(1, DPO | 0x08)
+        .lba(2, 8)
+        .length(10, 4)
+        .ignores(14, GROUP)
+        .out(OutLength::Blocks)
+        .writing(),
     write_and_verify(0x8e, 16, "WRITE AND VERIFY(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
     verify(0x8f, 16, "VERIFY(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
     prefetch(0x90, 16, "PRE-FETCH(16)").lba(2, 8).length(10, 4).ignores(14, GROUP),
@@ -183,6 +204,15 @@ pub static COMMANDS: &[Command] = &[
     write(0xaa, 12, "WRITE(12)").bits(1, DPO_FUA).lba(2, 4).length(6, 4).ignores(10, GROUP),
     write_and_verify(0xae, 12, "WRITE AND VERIFY(12)").lba(2, 4).length(6, 4).ignores(10, GROUP),
     verify(0xaf, 12, "VERIFY(12)").lba(2, 4).length(6, 4).ignores(10, GROUP),
+    Command::new(0xb7, 12, "READ DEFECT DATA(12)", Operation::ReadDefectData12)
+        .bits(1, 0x1f)
+        .bits(2, 0xff)
+        .bits(3, 0xff)
+        .bits(4, 0xff)
+        .bits(5, 0xff)
+        .length(6, 4)
+        .transfer(Transfer::InBytes)
+        .reading(),
 ];
 
 const fn read(opcode: u8, cdb_len: u8, name: &'static str) -> Command {

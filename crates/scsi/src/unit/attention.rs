@@ -1,6 +1,7 @@
 //! Unit attention conditions (SAM-5 5.14): news a nexus has not been told yet.
 
 use crate::sense::{AdditionalSense, Sense, SenseKey};
+use crate::unit::mode::{AVAILABLE_DESCRIPTOR, USED_DESCRIPTOR};
 
 /// Something that happened to the unit, in the order in which it is told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,13 +30,15 @@ pub enum UnitAttention {
     AccessStateChanged,
     /// 2Ah/01h: another nexus changed mode parameters, or write protection changed.
     ModeParametersChanged,
-    /// 38h/07h: a thin volume or its pool runs short of space.
+    /// 38h/07h: the pool of a thin volume runs short of space.
     SoftThresholdReached,
+    /// 38h/07h: a thin volume takes more space than it was said to.
+    UsedThresholdReached,
 }
 
 impl UnitAttention {
     /// All of them, most important first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PowerOnOrReset,
         Self::BusDeviceReset,
         Self::NexusLoss,
@@ -49,6 +52,7 @@ impl UnitAttention {
         Self::AccessStateChanged,
         Self::ModeParametersChanged,
         Self::SoftThresholdReached,
+        Self::UsedThresholdReached,
     ];
 
     /// Its additional sense code.
@@ -66,13 +70,20 @@ impl UnitAttention {
             Self::CapacityChanged => AdditionalSense::CAPACITY_CHANGED,
             Self::AccessStateChanged => AdditionalSense::ACCESS_STATE_CHANGED,
             Self::ModeParametersChanged => AdditionalSense::MODE_PARAMETERS_CHANGED,
-            Self::SoftThresholdReached => AdditionalSense::SOFT_THRESHOLD_REACHED,
+            Self::SoftThresholdReached | Self::UsedThresholdReached => {
+                AdditionalSense::SOFT_THRESHOLD_REACHED
+            }
         }
     }
 
-    /// The report.
+    /// The report. That of a threshold names its descriptor in the mode page (SBC-3 4.7.3.7.6).
     pub const fn sense(self) -> Sense {
-        Sense::new(SenseKey::UnitAttention, self.additional())
+        let sense = Sense::new(SenseKey::UnitAttention, self.additional());
+        match self {
+            Self::SoftThresholdReached => sense.with_information(AVAILABLE_DESCRIPTOR),
+            Self::UsedThresholdReached => sense.with_information(USED_DESCRIPTOR),
+            _ => sense,
+        }
     }
 
     const fn bit(self) -> u16 {
@@ -90,6 +101,7 @@ impl UnitAttention {
             Self::ReservationsPreempted => 1 << 10,
             Self::ReservationsReleased => 1 << 11,
             Self::RegistrationsPreempted => 1 << 12,
+            Self::UsedThresholdReached => 1 << 13,
         }
     }
 }

@@ -37,6 +37,17 @@ impl LogicalUnit {
         Ok(self.media(task, MediaCommand::Write { offset, data, durability }, offset, len))
     }
 
+    /// SBC-3 5.10 (ORWRITE(16)): reads, ORs and writes as one action.
+    pub(super) fn or_write(&self, task: &Task<'_>, data_out: DataOut) -> Result<Step, Sense> {
+        let Range { offset, len } = self.transfer_range(task)?;
+        let data = self.data(task, data_out)?;
+        if len == 0 {
+            return Ok(Step::Done(Completion::good()));
+        }
+        let durability = self.durability(is_fua(task));
+        Ok(self.media(task, MediaCommand::OrWrite { offset, data, durability }, offset, len))
+    }
+
     pub(super) fn write_and_verify(&self, task: &Task<'_>, data_out: DataOut) -> Result<Step, Sense> {
         let compare = match byte_check(task) {
             0 => false,
@@ -84,7 +95,7 @@ impl LogicalUnit {
     }
 
     /// Address and length fields, where a length of 0 means up to the last block.
-    fn named_or_rest(&self, task: &Task<'_>) -> Result<Range, Sense> {
+    pub(super) fn named_or_rest(&self, task: &Task<'_>) -> Result<Range, Sense> {
         match task.length() {
             0 => self.rest_from(task.command.lba_of(task.cdb)),
             _ => self.range(task),

@@ -1,7 +1,7 @@
 //! From CDB to step: the checks every command passes, in SAM's order, and the way to its code.
 
 use super::attention::UnitAttention;
-use super::{DataOut, LogicalUnit, NexusId, ReportLuns, Step, cut};
+use super::{DataOut, LogicalUnit, NexusId, ReportLuns, Step, cut, defects};
 use crate::cdb::Cdb;
 use crate::command::{self, Attention, Command, Lookup, Operation, Reach};
 use crate::completion::{Completion, Status};
@@ -102,6 +102,7 @@ impl LogicalUnit {
         match task.command.operation {
             Operation::Read => self.read(task),
             Operation::Write => self.write(task, data_out),
+            Operation::OrWrite => self.or_write(task, data_out),
             Operation::WriteAndVerify => self.write_and_verify(task, data_out),
             Operation::Verify => self.verify(task, data_out),
             Operation::SynchronizeCache => self.synchronize_cache(task),
@@ -110,6 +111,7 @@ impl LogicalUnit {
             Operation::WriteSame => self.write_same(task, data_out),
             Operation::CompareAndWrite => self.compare_and_write(task, data_out),
             Operation::GetLbaStatus => self.get_lba_status(task),
+            Operation::LogSense => self.log_sense(task),
             Operation::ModeSelect6 | Operation::ModeSelect10 => self.mode_select(task, data_out),
             Operation::SetTargetPortGroups => self.set_target_port_groups(task, data_out).map(Step::Done),
             Operation::StartStopUnit => Ok(self.start_stop_unit(task)),
@@ -141,6 +143,7 @@ impl LogicalUnit {
             Operation::ReadCapacity16 => Ok(self.read_capacity_16(task)),
             Operation::ModeSense6 | Operation::ModeSense10 => self.mode_sense(task),
             Operation::ReportTargetPortGroups => self.report_target_port_groups(task),
+            Operation::ReadDefectData10 | Operation::ReadDefectData12 => defects::read_defect_data(task),
             Operation::ReportSupportedOperationCodes => self.report_supported_operation_codes(task),
             Operation::ReportSupportedTaskManagementFunctions => {
                 self.report_supported_task_management_functions(task)

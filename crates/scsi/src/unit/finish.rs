@@ -17,7 +17,7 @@ pub struct Pending {
     offset: u64,
     /// Bytes of the range.
     len: u64,
-    /// Of GET LBA STATUS.
+    /// Of GET LBA STATUS and LOG SENSE.
     allocation_len: u32,
     /// Of the third-party copy commands.
     copy: Option<Box<PendingCopy>>,
@@ -33,7 +33,10 @@ impl LogicalUnit {
     /// Hands `command` to the volume on behalf of `task`, whose range is `offset` and `len`.
     pub(super) fn media(&self, task: &Task<'_>, command: MediaCommand, offset: u64, len: u64) -> Step {
         let operation = task.command.operation;
-        let allocation_len = if operation == Operation::GetLbaStatus { task.length() } else { 0 };
+        let allocation_len = match operation {
+            Operation::GetLbaStatus | Operation::LogSense => task.length(),
+            _ => 0,
+        };
         Step::Media(command, Pending { operation, offset, len, allocation_len, copy: None })
     }
 
@@ -58,12 +61,17 @@ impl LogicalUnit {
                 let Pending { offset, len, allocation_len, .. } = pending;
                 Ok(block_status::report(&extents, offset, len, shift, allocation_len))
             }
+            (Operation::LogSense, MediaOutcome::Resources(resources)) => {
+                Ok(self.provisioning_log(resources, pending.offset, pending.allocation_len))
+            }
             (
                 Operation::Verify | Operation::WriteAndVerify | Operation::CompareAndWrite,
                 MediaOutcome::Miscompare { offset },
             ) => Err(Sense::new(SenseKey::Miscompare, AdditionalSense::MISCOMPARE_DURING_VERIFY)
                 .with_information(offset)),
-            (Operation::Read | Operation::GetLbaStatus, MediaOutcome::Done) => Err(INTERNAL),
+            (Operation::Read | Operation::GetLbaStatus | Operation::LogSense, MediaOutcome::Done) => {
+                Err(INTERNAL)
+            }
             (_, MediaOutcome::Done) => Ok(Completion::good()),
             _ => Err(INTERNAL),
         };

@@ -8,12 +8,15 @@ mod block_transfer;
 mod capacity;
 mod compare_and_write;
 mod config;
+mod defects;
 mod dispatch;
 mod finish;
 mod inquiry;
+mod log_sense;
 mod mode;
 mod nexus;
 mod parameters;
+mod provisioning;
 mod range;
 mod report_luns;
 mod report_opcodes;
@@ -33,6 +36,7 @@ use alua::PortGroups;
 use config::check_capacity;
 use mode::ModeState;
 use nexus::Nexuses;
+use provisioning::Space;
 use reservation::Reserving;
 use third_party_copy::CopyLists;
 
@@ -41,6 +45,7 @@ pub use attention::UnitAttention;
 pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, TaskManagement};
 pub use finish::Pending;
 pub use nexus::{NexusId, NexusInfo, TargetPort};
+pub use provisioning::SpaceWarning;
 pub use report_luns::ReportLuns;
 pub use reservation::{
     NotKept, PendingReservation, REGISTRATIONS_MAX, Registrant, Registration, Reservation, ReservationKey,
@@ -123,6 +128,7 @@ pub struct LogicalUnit {
     read_only: bool,
     availability: Availability,
     mode: ModeState,
+    space: Space,
     nexuses: Nexuses,
     port_groups: PortGroups,
     reserving: Reserving,
@@ -137,7 +143,8 @@ impl LogicalUnit {
             blocks: config.blocks,
             read_only: config.read_only,
             availability: Availability::Ready,
-            mode: ModeState::default_of(&config),
+            mode: ModeState::default_of(&config, Default::default()),
+            space: Space::default(),
             nexuses: Nexuses::default(),
             port_groups: PortGroups::default(),
             reserving: Reserving::default(),
@@ -237,7 +244,7 @@ impl LogicalUnit {
     /// A logical unit or target reset (SAM-5 6.3.3): mode parameters return to their defaults, what
     /// SPC-2 reserved is free, and every nexus is told. The caller aborts the commands in flight.
     pub fn reset(&mut self) {
-        self.mode = ModeState::default_of(&self.config);
+        self.mode = self.default_mode();
         self.reservations_reset();
         self.copies.reset();
         self.raise_all(UnitAttention::BusDeviceReset, None);

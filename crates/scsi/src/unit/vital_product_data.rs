@@ -27,7 +27,7 @@ impl LogicalUnit {
             THIRD_PARTY_COPY if self.config.offload => third_party_copy_page(self.config.block_size),
             BLOCK_LIMITS => self.block_limits(),
             BLOCK_DEVICE_CHARACTERISTICS => block_device_characteristics(),
-            LOGICAL_BLOCK_PROVISIONING if self.config.thin => logical_block_provisioning(),
+            LOGICAL_BLOCK_PROVISIONING if self.config.thin => self.logical_block_provisioning(),
             _ => return None,
         };
         let len = u16::try_from(body.len()).ok()?;
@@ -77,7 +77,7 @@ impl LogicalUnit {
 
     /// SBC-3 6.6.3. Lengths in logical blocks; 0 means "not reported" or "not supported".
     fn block_limits(&self) -> Vec<u8> {
-        const WSNZ: u8 = 0x01;
+        const WSNZ_CLEAR: u8 = 0;
         const UGAVALID: u32 = 1 << 31;
         let limits = &self.config.limits;
         let blocks = |bytes: u64| self.limit_in_blocks(bytes).to_be_bytes();
@@ -88,7 +88,7 @@ impl LogicalUnit {
         let physical_block: u16 = 1 << self.config.physical_block_exponent;
 
         let mut body = Vec::with_capacity(LONG_PAGE);
-        body.extend_from_slice(&[WSNZ, self.compare_and_write_blocks_max()]);
+        body.extend_from_slice(&[WSNZ_CLEAR, self.compare_and_write_blocks_max()]);
         body.extend_from_slice(&physical_block.to_be_bytes());
         body.extend_from_slice(&blocks(u64::from(limits.transfer_bytes_max)));
         body.extend_from_slice(&blocks(u64::from(limits.transfer_bytes_optimal)));
@@ -101,6 +101,16 @@ impl LogicalUnit {
         body.resize(LONG_PAGE, 0);
         body
     }
+
+    /// SBC-3 6.6.4: UNMAP and both WRITE SAME unmap, unmapped blocks read as zero (LBPRZ 001b), thin. Nothing can be
+    /// anchored (ANC_SUP), and the pool has no designator of its own (DP).
+    fn logical_block_provisioning(&self) -> Vec<u8> {
+        const LBPU_LBPWS_LBPWS10: u8 = 0xe0;
+        const LBPRZ_ZERO: u8 = 0x04;
+        const THIN: u8 = 0x02;
+        let exponent = Self::threshold_exponent(self.config.block_size);
+        vec![exponent, LBPU_LBPWS_LBPWS10 | LBPRZ_ZERO, THIN, 0]
+    }
 }
 
 /// SBC-3 6.6.2: does not rotate.
@@ -109,14 +119,6 @@ fn block_device_characteristics() -> Vec<u8> {
     let mut body = NON_ROTATING.to_be_bytes().to_vec();
     body.resize(LONG_PAGE, 0);
     body
-}
-
-/// SBC-3 6.6.4: UNMAP and both WRITE SAME unmap, unmapped blocks read as zero (LBPRZ 001b), thin.
-fn logical_block_provisioning() -> Vec<u8> {
-    const LBPU_LBPWS_LBPWS10: u8 = 0xe0;
-    const LBPRZ_ZERO: u8 = 0x04;
-    const THIN: u8 = 0x02;
-    vec![0, LBPU_LBPWS_LBPWS10 | LBPRZ_ZERO, THIN, 0]
 }
 
 /// The first two bytes of a designation descriptor (SPC-4 7.8.6.1).

@@ -68,7 +68,8 @@ fn report_luns_clears_the_news_it_carries() {
 
 #[test]
 fn request_sense_returns_it_as_data() {
-    for (desc, code) in [(0, 0x70), (1, 0x72)] {
+    // VALID: the threshold's descriptor is named.
+    for (desc, code) in [(0, 0xf0), (1, 0x72)] {
         let mut disk = Disk::new();
         disk.unit.raise(A, UnitAttention::SoftThresholdReached);
         let data = disk.good(&[0x03, desc, 0, 0, 252, 0], &[]);

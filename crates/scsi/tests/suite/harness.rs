@@ -4,7 +4,7 @@ use bytes::Bytes;
 use scsi::{
     AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, CopyCommand, CopyFault, CopyRange,
     CopyReport, CopySide, CopyWork, DataOut, Durability, Geometry, Identity, LogicalUnit, LogicalUnitConfig,
-    Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, RodToken, SenseKey, Status,
+    Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, Resources, RodToken, SenseKey, Status,
     Step, TargetPort, UnitReference,
 };
 
@@ -51,6 +51,8 @@ pub(crate) fn nexus(host: &str) -> NexusInfo {
 pub(crate) struct Medium {
     pub(crate) bytes: Vec<u8>,
     pub(crate) mapped: Vec<bool>,
+    /// What it says of its space.
+    pub(crate) resources: Option<Resources>,
     /// Every command that came through, for tests that look at what was asked.
     pub(crate) log: Vec<MediaCommand>,
 }
@@ -58,7 +60,8 @@ pub(crate) struct Medium {
 impl Medium {
     fn new(len: u64) -> Self {
         let mapped = usize::try_from(len.div_ceil(UNIT)).unwrap();
-        Self { bytes: vec![0; usize::try_from(len).unwrap()], mapped: vec![false; mapped], log: Vec::new() }
+        let bytes = vec![0; usize::try_from(len).unwrap()];
+        Self { bytes, mapped: vec![false; mapped], resources: None, log: Vec::new() }
     }
 
     fn slice(&mut self, offset: u64, len: u64) -> &mut [u8] {
@@ -173,6 +176,13 @@ impl Medium {
                 }
                 MediaOutcome::Done
             }
+            MediaCommand::OrWrite { offset, data, .. } => {
+                let data = data.concat();
+                let found = self.slice(offset, data.len() as u64).to_vec();
+                let merged: Vec<u8> = found.iter().zip(&data).map(|(a, b)| a | b).collect();
+                self.write(offset, &[merged.into()])
+            }
+            MediaCommand::Resources => MediaOutcome::Resources(self.resources),
             MediaCommand::Unmap { ranges } => {
                 ranges.iter().for_each(|range| self.unmap(range.offset, range.len));
                 MediaOutcome::Done

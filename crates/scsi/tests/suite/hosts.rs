@@ -74,7 +74,7 @@ fn probes_for_what_is_not_there_end_as_hosts_expect() {
     let probes: [(&str, &[u8], AdditionalSense); 5] = [
         ("ata_id: ATA PASS-THROUGH(16)", &[0x85, 8, 0x0e, 0, 0, 0, 1], opcode),
         ("ata_id: ATA PASS-THROUGH(12)", &[0xa1, 8, 0x0e, 1], opcode),
-        ("Windows: LOG SENSE", &[0x4d, 0, 0x40, 0, 0, 0, 0, 2, 0, 0], opcode),
+        ("smartctl: LOG SENSE of temperatures", &[0x4d, 0, 0x4d, 0, 0, 0, 0, 2, 0, 0], field),
         ("sd: I/O hints", &[0x1a, 0x08, 0x0a, 5, 255, 0], field),
         ("sd: referrals", &[0x12, 1, 0xb3, 0, 255, 0], field),
     ];

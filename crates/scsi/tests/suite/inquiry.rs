@@ -148,7 +148,7 @@ fn block_limits_count_blocks() {
         let limits = config.limits;
         let data = page(&mut Disk::with(config), 0xb0);
         assert_eq!(data.len(), 64, "SBC-3 page length 3Ch");
-        assert_eq!(data[4], 1, "WSNZ");
+        assert_eq!(data[4], 0, "WSNZ");
         assert_eq!(u32::from(data[5]) * factor, limits.compare_and_write_bytes_max);
         assert_eq!(number(&data[6..8]) * u64::from(factor), 4096, "granularity: a physical block");
         assert_eq!(number(&data[8..12]) * u64::from(factor), limits.transfer_bytes_max.into());
@@ -185,5 +185,9 @@ fn the_disk_does_not_rotate_and_is_thin() {
     let characteristics = page(&mut disk, 0xb1);
     assert_eq!((characteristics.len(), number(&characteristics[4..6])), (64, 1));
     let provisioning = page(&mut disk, 0xb2);
-    assert_eq!(provisioning, [0, 0xb2, 0, 4, 0, 0xe4, 2, 0], "LBPU LBPWS LBPWS10 LBPRZ, thin, no thresholds");
+    assert_eq!(
+        provisioning,
+        [0, 0xb2, 0, 4, 11, 0xe4, 2, 0],
+        "LBPU LBPWS LBPWS10 LBPRZ, thin, sets of 2^11 blocks"
+    );
 }

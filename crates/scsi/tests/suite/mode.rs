@@ -5,6 +5,7 @@ use scsi::{AdditionalSense, BlockSize, Durability, LogicalUnitConfig, MediaComma
 use crate::harness::{A, B, BLOCKS, Disk, SenseInfo, cdb, config, durability, identity, pattern};
 
 const DBD: u8 = 0x08;
+const RECOVERY: u8 = 0x01;
 const CACHING: u8 = 0x08;
 const CONTROL: u8 = 0x0a;
 const EXCEPTIONS: u8 = 0x1c;
@@ -59,13 +60,16 @@ fn every_page_alone_and_all_together() {
     let mut disk = Disk::new();
     let all = pages(&mut disk, ALL);
     let each: Vec<u8> =
-        [CACHING, CONTROL, EXCEPTIONS].iter().flat_map(|page| pages(&mut disk, *page)).collect();
+        [RECOVERY, CACHING, CONTROL, EXCEPTIONS].iter().flat_map(|page| pages(&mut disk, *page)).collect();
     assert_eq!(all, each);
-    for page in [CACHING, CONTROL, EXCEPTIONS, ALL] {
-        // Subpage FFh: all subpages, of which there is only 00h.
-        let with_subpages = disk.good(&[0x1a, DBD, page, 0xff, 255, 0], &[]);
-        assert_eq!(with_subpages[4..], pages(&mut disk, page));
-        for subpage in [1, 2, 0xfe] {
+    let provisioning = disk.good(&[0x1a, DBD, EXCEPTIONS, 2, 255, 0], &[])[4..].to_vec();
+    assert_eq!((provisioning.len(), &provisioning[..4]), (32, &[0x40 | EXCEPTIONS, 2, 0, 28][..]));
+    for page in [RECOVERY, CACHING, CONTROL, EXCEPTIONS, ALL] {
+        // Subpage FFh: all subpages, which only one page has beside 00h.
+        let with_subpages = disk.good(&[0x1a, DBD, page, 0xff, 255, 0], &[])[4..].to_vec();
+        let subpages = if page == EXCEPTIONS || page == ALL { &provisioning[..] } else { &[] };
+        assert_eq!(with_subpages, [&pages(&mut disk, page), subpages].concat());
+        for subpage in [1, 3, 0xfe] {
             let cdb = [0x1a, DBD, page, subpage, 255, 0];
             let info = disk.illegal(&cdb, &[], AdditionalSense::INVALID_FIELD_IN_CDB);
             assert_eq!(info.field, Some((true, 3, None)));
@@ -76,7 +80,7 @@ fn every_page_alone_and_all_together() {
 #[test]
 fn other_pages_do_not_exist() {
     let mut disk = Disk::new();
-    for page in (0..ALL).filter(|page| ![CACHING, CONTROL, EXCEPTIONS].contains(page)) {
+    for page in (0..ALL).filter(|page| ![RECOVERY, CACHING, CONTROL, EXCEPTIONS].contains(page)) {
         let info = disk.illegal(&sense_6(0, page), &[], AdditionalSense::INVALID_FIELD_IN_CDB);
         assert_eq!(info.field, Some((true, 2, Some(5))));
     }
@@ -92,7 +96,7 @@ fn nothing_is_saved_and_nothing_can_be() {
     save[1] |= 1;
     disk.illegal(&save, &list, AdditionalSense::INVALID_FIELD_IN_CDB);
     let all = pages(&mut disk, ALL);
-    assert!(all[0] & 0x80 == 0 && all[20] & 0x80 == 0, "PS");
+    assert!([0, 12, 32, 44].iter().all(|at| all[*at] & 0x80 == 0), "PS");
 }
 
 #[test]

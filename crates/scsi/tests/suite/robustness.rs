@@ -21,7 +21,9 @@ fn ranges(command: &MediaCommand) -> Vec<(u64, u64)> {
         | MediaCommand::Flush { offset, len }
         | MediaCommand::BlockStatus { offset, len, .. }
         | MediaCommand::Prefetch { offset, len } => vec![(*offset, *len)],
-        MediaCommand::Write { offset, data, .. } | MediaCommand::WriteAndVerify { offset, data, .. } => {
+        MediaCommand::Write { offset, data, .. }
+        | MediaCommand::WriteAndVerify { offset, data, .. }
+        | MediaCommand::OrWrite { offset, data, .. } => {
             vec![(*offset, sum(data))]
         }
         MediaCommand::CompareAndWrite { offset, compare, write, .. } => {
@@ -31,6 +33,7 @@ fn ranges(command: &MediaCommand) -> Vec<(u64, u64)> {
         // Ranges beyond the own unit are checked where they are resolved.
         MediaCommand::Copy(_) => Vec::new(),
         MediaCommand::Unmap { ranges } => ranges.iter().map(|range| (range.offset, range.len)).collect(),
+        MediaCommand::Resources => Vec::new(),
     }
 }
 

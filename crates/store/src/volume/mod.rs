@@ -11,7 +11,7 @@ pub(crate) use ranges::{RangeGuard, Ranges};
 use crate::engine::Engine;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::number::wide;
-use block::{BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Result, Volume};
+use block::{BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result, Volume};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -140,6 +140,16 @@ impl Volume for StoreVolume {
 
     fn granularity_bytes(&self) -> u32 {
         4096
+    }
+
+    fn resources(&self) -> Option<Resources> {
+        let used_bytes = self.mapped_bytes();
+        let state = self.engine.state();
+        Some(Resources {
+            pool_bytes: state.budget.fillable() * BLOCK_BYTES,
+            available_bytes: state.room() * BLOCK_BYTES,
+            used_bytes,
+        })
     }
 
     fn read(&self, offset: u64, len: u64) -> BoxFuture<'_, Result<Vec<Bytes>>> {

@@ -57,11 +57,14 @@ pub(crate) struct Piece<'a> {
 impl Drop for Piece<'_> {
     fn drop(&mut self) {
         self.unit.changed(self.range);
-        let operations = &mut self.unit.inner.lock().operations;
-        operations.end(self.nexus, self.epoch);
-        if !self.at_home {
-            operations.detach(self.nexus);
+        {
+            let operations = &mut self.unit.inner.lock().operations;
+            operations.end(self.nexus, self.epoch);
+            if !self.at_home {
+                operations.detach(self.nexus);
+            }
         }
+        self.unit.look_if_moved(self.range.len, false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! MODE SELECT(6) and (10) (SPC-4 6.9 and 6.10).
 
-use super::{ModeState, Page};
+use super::ModeState;
+use super::page::Page;
 use crate::command::Operation;
 use crate::completion::Completion;
 use crate::sense::{AdditionalSense, Sense};
@@ -51,8 +52,9 @@ impl LogicalUnit {
     fn apply(&mut self, task: &Task<'_>, state: ModeState) -> Step {
         let flush = self.mode.write_cache && !state.write_cache;
         if self.mode != state {
-            self.mode = state;
+            let former = std::mem::replace(&mut self.mode, state);
             self.raise_all(UnitAttention::ModeParametersChanged, Some(task.nexus));
+            self.thresholds_set(former);
         }
         if flush { self.flush_all(task) } else { Step::Done(Completion::good()) }
     }
@@ -92,23 +94,33 @@ impl LogicalUnit {
     /// One page, which may differ from the current one only in bits that can be changed.
     fn selected_page(&self, list: &mut List<'_>, state: ModeState) -> Result<ModeState, Sense> {
         const PS: u8 = 0x80;
+        const SPF: u8 = 0x40;
         let at = list.at;
-        let header = list.take(2)?;
-        let &[code, len] = header else { return Err(TOO_SHORT) };
-        // PS is reserved here, but hosts send back what MODE SENSE gave them. SPF makes the code unknown.
-        let page = Page::from_code(code & !PS).ok_or(Sense::invalid_parameter(at, Some(6)))?;
-        if len != page.len() {
-            return Err(Sense::invalid_parameter(at.saturating_add(1), None));
+        let &[code, next] = list.take(2)? else { return Err(TOO_SHORT) };
+        // PS is reserved here, but hosts send back what MODE SENSE gave them.
+        let code = code & !PS;
+        let long = code & SPF != 0;
+        let mut header = vec![code, next];
+        if long {
+            header.extend_from_slice(list.take(2)?);
         }
-        let body = list.take(usize::from(len))?;
-        let sent = [&[page.code(), len], body].concat();
+        let subpage = if long { next } else { 0 };
+        let thin = self.config.thin;
+        let known = |page: &Page| page.header().first() == Some(&code) && page.code().1 == subpage;
+        let page = Page::ALL.into_iter().find(|page| known(page) && page.exists(thin));
+        let page = page.ok_or(Sense::invalid_parameter(at, Some(6)))?;
+        if header != page.header() {
+            return Err(Sense::invalid_parameter(at.saturating_add(if long { 2 } else { 1 }), None));
+        }
+        let body = list.take(page.len() - page.header_len())?;
+        let sent = [&header[..], body].concat();
         let current = page.encode(state, true);
         let changeable = page.encode(ModeState::changeable(&self.config), false);
-        let mut bytes = sent.iter().zip(&current).zip(&changeable).skip(2);
+        let mut bytes = sent.iter().zip(&current).zip(&changeable).skip(page.header_len());
         let wrong = bytes.position(|((sent, current), mask)| (sent ^ current) & !mask != 0);
         match wrong {
             Some(byte) => {
-                let offset = u16::try_from(byte + 2).unwrap_or(0);
+                let offset = u16::try_from(byte + page.header_len()).unwrap_or(0);
                 Err(Sense::invalid_parameter(at.saturating_add(offset), None))
             }
             None => Ok(page.decode(&sent, state)),

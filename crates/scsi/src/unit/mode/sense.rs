@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{ModeState, Page};
+use super::ModeState;
+use super::page::Page;
 use crate::command::Operation;
 use crate::completion::Completion;
 use crate::sense::{AdditionalSense, Sense};
@@ -24,11 +25,11 @@ impl LogicalUnit {
         let (state, fixed) = match task.cdb.byte(2) >> 6 {
             0 => (self.mode, true),
             1 => (ModeState::changeable(&self.config), false),
-            2 => (ModeState::default_of(&self.config), true),
+            2 => (self.default_mode(), true),
             _ => return Err(Sense::illegal(AdditionalSense::SAVING_NOT_SUPPORTED)),
         };
         let mut pages = Vec::with_capacity(64);
-        for page in requested(task.cdb.byte(2) & 0x3f, task.cdb.byte(3))? {
+        for page in self.requested(task.cdb.byte(2) & 0x3f, task.cdb.byte(3))? {
             pages.append(&mut page.encode(state, fixed));
         }
         let short = task.command.operation == Operation::ModeSense6;
@@ -71,15 +72,21 @@ impl LogicalUnit {
         let blocks = u32::try_from(self.blocks).unwrap_or(u32::MAX);
         [blocks.to_be_bytes(), block_len].concat()
     }
-}
 
-/// The pages a page code and subpage code stand for.
-fn requested(code: u8, subpage: u8) -> Result<Vec<Page>, Sense> {
-    if subpage != 0 && subpage != ALL_SUBPAGES {
-        return Err(Sense::invalid_cdb_byte(3));
+    /// The pages a page code and subpage code stand for (SPC-4 table 134).
+    fn requested(&self, code: u8, subpage: u8) -> Result<Vec<Page>, Sense> {
+        let matches = |page: &Page| {
+            let (its_code, its_subpage) = page.code();
+            page.exists(self.config.thin)
+                && (code == ALL_PAGES || code == its_code)
+                && (subpage == ALL_SUBPAGES || subpage == its_subpage)
+        };
+        let pages: Vec<Page> = Page::ALL.into_iter().filter(matches).collect();
+        let known_code = code == ALL_PAGES || Page::ALL.iter().any(|page| page.code().0 == code);
+        match pages.is_empty() || (code == ALL_PAGES && subpage != 0 && subpage != ALL_SUBPAGES) {
+            false => Ok(pages),
+            true if known_code => Err(Sense::invalid_cdb_byte(3)),
+            true => Err(Sense::invalid_cdb_bit(2, 5)),
+        }
     }
-    if code == ALL_PAGES {
-        return Ok(Page::ALL.to_vec());
-    }
-    Page::from_code(code).map(|page| vec![page]).ok_or(Sense::invalid_cdb_bit(2, 5))
 }
