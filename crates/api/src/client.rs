@@ -2,7 +2,7 @@
 
 use crate::{
     Change, CreateHost, CreatePool, CreateVolume, ErrorClass, ExtendPool, GrantRequest, Host, PREFIX, Pool,
-    Problem, Reservations, Session, Status, UpdateVolume, Volume,
+    Problem, Reservations, Session, Status, UpdatePool, UpdateVolume, Volume,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -148,7 +148,15 @@ impl Client {
         self.send(Method::POST, "/volumes", Some(request)).await
     }
 
-    /// Grows or renames a volume.
+    /// Changes when a pool warns.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn update_pool(&self, pool: &str, request: &UpdatePool) -> Result<Change<Pool>, ClientError> {
+        self.send(Method::PATCH, &format!("/pools/{}", segment(pool)), Some(request)).await
+    }
+
+    /// Grows or renames a volume, or changes when it warns.
     ///
     /// # Errors
     /// See [`Client::status`].

@@ -4,7 +4,7 @@
 use crate::reservations::Reservations;
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
-    UpdateVolume, Volume,
+    UpdatePool, UpdateVolume, Volume,
 };
 use crate::{ErrorClass, Problem};
 use utoipa::OpenApi;
@@ -44,12 +44,13 @@ operations! {
     pool_list: get "/v1/pools" "pools" "All pools" () => Vec<Pool>;
     pool_create: post "/v1/pools" "pools" "Makes a pool of disks" () body CreatePool => Change<Pool>;
     pool_show: get "/v1/pools/{pool}" "pools" "One pool" ("pool") => Pool;
+    pool_update: patch "/v1/pools/{pool}" "pools" "Changes when a pool warns" ("pool") body UpdatePool => Change<Pool>;
     pool_delete: delete "/v1/pools/{pool}" "pools" "Deletes an empty pool" ("pool") query "force" => Change<Pool>;
     pool_extend: post "/v1/pools/{pool}/extend" "pools" "Grows a disk of a pool" ("pool") body ExtendPool => Change<Pool>;
     volume_list: get "/v1/volumes" "volumes" "All volumes" () => Vec<Volume>;
     volume_create: post "/v1/volumes" "volumes" "Makes a volume" () body CreateVolume => Change<Volume>;
     volume_show: get "/v1/volumes/{volume}" "volumes" "One volume" ("volume") => Volume;
-    volume_update: patch "/v1/volumes/{volume}" "volumes" "Grows or renames a volume" ("volume") body UpdateVolume => Change<Volume>;
+    volume_update: patch "/v1/volumes/{volume}" "volumes" "Grows or renames a volume, or changes when it warns" ("volume") body UpdateVolume => Change<Volume>;
     volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" => Change<Volume>;
     volume_grant: put "/v1/volumes/{volume}/grants/{host}" "volumes" "Lets a host use a volume" ("volume", "host") body GrantRequest => Change<Volume>;
     volume_revoke: delete "/v1/volumes/{volume}/grants/{host}" "volumes" "Takes a volume away from a host" ("volume", "host") => Change<Volume>;

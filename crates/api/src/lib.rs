@@ -16,8 +16,8 @@ pub use error::{ErrorClass, ErrorFacts, Problem};
 pub use reservations::{Registration, Reservations};
 pub use types::{
     CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
-    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateVolume, Volume,
-    VolumeState,
+    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdatePool, UpdateVolume,
+    Volume, VolumeState,
 };
 
 /// First part of every path of this version of the API.

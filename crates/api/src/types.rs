@@ -109,6 +109,8 @@ pub struct Pool {
     pub used_bytes: u64,
     /// What can still be written before the pool is full.
     pub free_bytes: u64,
+    /// Hosts and the administrator are warned when so many percent are taken; none: never.
+    pub warn_percent: Option<u8>,
     /// Sum of the sizes of all volumes.
     pub provisioned_bytes: u64,
     /// Number of volumes.
@@ -127,6 +129,15 @@ pub struct CreatePool {
     pub name: String,
     /// Disks: `PATH`, `PATH:SIZE` for a sparse file that is created, `ram:SIZE` for memory lost at exit.
     pub disks: Vec<String>,
+}
+
+/// What is to change about a pool; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdatePool {
+    /// Warn when so many percent are taken, 1 to 99; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_percent: Option<u8>,
 }
 
 /// More space for a pool, by growing a disk that it has.
@@ -195,6 +206,8 @@ pub struct Volume {
     pub size_bytes: u64,
     /// Space its data takes in the pool; zero while offline.
     pub used_bytes: u64,
+    /// Hosts and the administrator are warned when so many percent of its size are taken; none: never.
+    pub warn_percent: Option<u8>,
     /// Logical block size: 512 or 4096.
     pub block_size: u32,
     /// Thin or thick.
@@ -247,6 +260,9 @@ pub struct UpdateVolume {
     /// New size, not smaller than now. Takes effect at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
+    /// Warn when so many percent of its size are taken, 1 to 99; 0: never. For thin volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_percent: Option<u8>,
 }
 
 /// How a host may use a volume.

@@ -112,6 +112,14 @@ pub(crate) enum Pool {
         #[arg(long, value_name = "PATH[:NEWSIZE]")]
         disk: String,
     },
+    /// Change a pool
+    Set {
+        /// Pool, by name or identity
+        pool: String,
+        /// Warn you, and hosts of its thin volumes, when so much of it is taken: 80%, or off
+        #[arg(long, value_name = "PERCENT", required = true, value_parser = percent)]
+        warn: u8,
+    },
     /// Delete an empty pool; its disks are free for other uses
     Delete {
         /// Pool, by name or identity
@@ -166,6 +174,14 @@ pub(crate) enum Volume {
         volume: String,
         /// New name
         name: String,
+    },
+    /// Change a volume
+    Set {
+        /// Volume, by name or identity
+        volume: String,
+        /// Warn you, and its hosts, when so much of its size is taken: 80%, or off
+        #[arg(long, value_name = "PERCENT", required = true, value_parser = percent)]
+        warn: u8,
     },
     /// Delete a volume and all data on it
     Delete {
@@ -350,6 +366,16 @@ fn scratch_range(text: &str) -> Result<::validate::ScratchRange, String> {
     let (lba, blocks) = text.split_once(':').ok_or("write LBA:BLOCKS, for example 0:262144")?;
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
     Ok(::validate::ScratchRange { lba: number(lba)?, blocks: number(blocks)? })
+}
+
+/// `80%`, `80`, or `off`, which is 0.
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match (text, number.parse()) {
+        ("off", _) => Ok(0),
+        (_, Ok(percent @ 1..=99)) => Ok(percent),
+        _ => Err("write 1% to 99%, or off".to_owned()),
+    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

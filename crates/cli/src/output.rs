@@ -73,6 +73,11 @@ pub(crate) fn list(values: &[String]) -> String {
     if values.is_empty() { "-".to_owned() } else { values.join(", ") }
 }
 
+/// When a pool or volume warns that space runs short.
+pub(crate) fn warning(percent: Option<u8>) -> String {
+    percent.map_or_else(|| "never".to_owned(), |percent| format!("at {percent} % taken"))
+}
+
 /// Bytes in the unit that fits: `10GiB`, `1.43MiB`. Three digits, rounded down.
 pub(crate) fn size(bytes: u64) -> String {
     const NAMES: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -2,7 +2,7 @@
 
 use crate::args::Pool as Verb;
 use crate::output::{Output, ago, properties, size, table};
-use api::{Client, CreatePool, ErrorClass, ExtendPool, Outcome, Pool, PoolState, Problem};
+use api::{Client, CreatePool, ErrorClass, ExtendPool, Outcome, Pool, PoolState, Problem, UpdatePool};
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
@@ -20,6 +20,12 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 let Pool { name, size_bytes, free_bytes, .. } = &change.item;
                 let verb = if change.outcome == Outcome::Unchanged { "still has" } else { "now has" };
                 format!("Pool {name} {verb} {}, {} of it free.", size(*size_bytes), size(*free_bytes))
+            })
+        }
+        Verb::Set { pool, warn } => {
+            let change = client.update_pool(&pool, &UpdatePool { warn_percent: Some(warn) }).await?;
+            out.print(&change, |change| {
+                format!("Pool {} warns: {}.", change.item.name, warning(&change.item))
             })
         }
         Verb::Delete { pool, force } => {
@@ -60,6 +66,10 @@ fn deleted(pool: &Pool) -> String {
     format!("Pool {} deleted. Its disks ({}) are {what}.", pool.name, disks.join(", "))
 }
 
+fn warning(pool: &Pool) -> String {
+    crate::output::warning(pool.warn_percent)
+}
+
 fn state(pool: &Pool) -> &'static str {
     match pool.state {
         PoolState::Online => "online",
@@ -97,6 +107,7 @@ fn show(pool: &Pool) -> String {
         ("Size", size(pool.size_bytes)),
         ("Used", size(pool.used_bytes)),
         ("Free", size(pool.free_bytes)),
+        ("Warns", warning(pool)),
         ("Provisioned", size(pool.provisioned_bytes)),
         ("Volumes", pool.volumes.to_string()),
         ("Lost at exit", if pool.lost_at_exit { "yes: it is in memory".to_owned() } else { "no".to_owned() }),

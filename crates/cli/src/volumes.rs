@@ -40,6 +40,13 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 )
             })
         }
+        Verb::Set { volume, warn } => {
+            let request = UpdateVolume { warn_percent: Some(warn), ..UpdateVolume::default() };
+            out.print(&client.update_volume(&volume, &request).await?, |change| {
+                let warns = output::warning(change.item.warn_percent);
+                format!("Volume {} warns: {warns}.", change.item.name)
+            })
+        }
         Verb::Delete { volume, force } => out.print(&client.delete_volume(&volume, force).await?, |change| {
             format!("Volume {} deleted. Its space comes back in the background.", change.item.name)
         }),
@@ -149,6 +156,7 @@ fn show(volume: &Volume) -> String {
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),
         ("Type", provisioning(volume).to_owned()),
+        ("Warns", output::warning(volume.warn_percent)),
         ("Block size", volume.block_size.to_string()),
         ("Cache", cache.to_owned()),
         ("NAA", volume.naa.clone()),

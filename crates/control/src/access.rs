@@ -160,6 +160,7 @@ mod tests {
     fn volume(state: &mut State, number: u8, grants: &[(HostId, bool)]) -> VolumeId {
         let id = VolumeId::from_random([number; 16]);
         let record = VolumeRecord {
+            warn_percent: None,
             id,
             name: Name::parse(&format!("vol{number}")).unwrap(),
             pool: PoolId::from_random([1; 16]),

@@ -192,6 +192,7 @@ mod tests {
 
     fn pool(number: u8) -> PoolRecord {
         PoolRecord {
+            warn_percent: Some(80),
             id: PoolId::from_random([number; 16]),
             name: Name::parse(&format!("p{number}")).unwrap(),
             disks: vec!["/dev/sdb".to_owned()],

@@ -1,6 +1,6 @@
 //! What the model asks of the iSCSI side.
 
-use crate::{HostId, KeptReservations, ReservationFacts, Result, VolumeId, VolumeRecord};
+use crate::{HostId, KeptReservations, ReservationFacts, Result, SpaceWarning, VolumeId, VolumeRecord};
 use block::{BoxFuture, Volume};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,6 +64,10 @@ pub trait Frontend: Send + Sync + 'static {
     /// # Errors
     /// `Internal` if that cannot be made durable; all stays as it was then.
     fn clear_reservations(&self, id: VolumeId) -> BoxFuture<'_, Result<Option<ReservationFacts>>>;
+
+    /// When hosts of a volume are to be warned that space runs short. Told again when the space may be other than it
+    /// was, though the wish is the same.
+    fn space_warning(&self, id: VolumeId, warning: SpaceWarning);
 
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;

@@ -18,6 +18,7 @@ mod pools;
 mod records;
 mod reservations;
 pub mod simulated;
+mod space;
 mod state;
 mod volumes;
 
@@ -37,6 +38,7 @@ pub use reservations::{
     HeldRecord, KeptReservations, RegistrantRecord, RegistrationFacts, RegistrationRecord, ReservationFacts,
     ReservationKeeper, ReservationRecord,
 };
+pub use space::{PoolUpdate, SpaceWarning};
 pub use state::{PoolView, State, VolumeView};
 pub use volumes::{NewVolume, VolumeUpdate};
 

@@ -2,6 +2,7 @@
 
 use crate::file::FileChange;
 use crate::reservations::PoolReservations;
+use crate::space::POOL_WARN_PERCENT;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
     Error, ErrorKind, Force, Group, Name, Outcome, PoolEngine, PoolRecord, PoolView, Result, VolumeId,
@@ -73,6 +74,7 @@ impl Group {
             name,
             disks: found.iter().map(|disk| disk.path.clone()).collect(),
             volatile: found.iter().any(|disk| disk.media == Media::Memory),
+            warn_percent: Some(POOL_WARN_PERCENT),
             created_unix_ms: self.runtime.unix_time_ms(),
         };
         // A pool in memory is not remembered: after a restart there would be nothing to open.
@@ -104,6 +106,7 @@ impl Group {
         engine.extend(disk.to_owned()).await?;
         let outcome = if engine.disks() == before { Outcome::Unchanged } else { Outcome::Changed };
         tracing::info!(pool, disk, ?outcome, "pool extended");
+        self.tell_of_space(pool);
         Ok((outcome, self.pool(pool)?))
     }
 
@@ -239,7 +242,10 @@ impl Group {
         let reservations = kept.take(&record, engine);
         let published = opened.and_then(|volume| {
             record.size_bytes = volume.size_bytes();
-            self.frontend.publish(&record, volume, reservations?)
+            self.frontend.publish(&record, volume, reservations?)?;
+            let warning = self.with_state(|state| state.warning_of(&record));
+            self.frontend.space_warning(record.id, warning);
+            Ok(())
         });
         if let Err(error) = &published {
             tracing::error!(volume = %record.name, %error, "volume offline");

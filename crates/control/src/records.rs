@@ -26,6 +26,9 @@ pub struct PoolRecord {
     pub disks: Vec<String>,
     /// The pool is in memory, and gone with the process.
     pub volatile: bool,
+    /// Hosts and the administrator are warned when so many percent are taken; none: never.
+    #[serde(default = "crate::space::default_pool_warning")]
+    pub warn_percent: Option<u8>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }
@@ -75,6 +78,9 @@ pub struct VolumeRecord {
     pub serial: String,
     /// Who may use it.
     pub grants: Vec<Grant>,
+    /// Hosts and the administrator are warned when so many percent of its size are taken; none: never.
+    #[serde(default)]
+    pub warn_percent: Option<u8>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }

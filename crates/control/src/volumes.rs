@@ -42,6 +42,8 @@ pub struct VolumeUpdate {
     pub name: Option<String>,
     /// New size in bytes.
     pub size_bytes: Option<u64>,
+    /// Warn when so many percent of its size are taken; 0: never.
+    pub warn_percent: Option<u8>,
 }
 
 fn check_size(object: &str, size_bytes: u64) -> Result<()> {
@@ -150,6 +152,7 @@ impl Group {
             naa: Naa::of(id),
             serial: Naa::of(id).serial(),
             grants: Vec::new(),
+            warn_percent: None,
             created_unix_ms: self.runtime.unix_time_ms(),
         })
     }
@@ -167,7 +170,7 @@ impl Group {
         Ok(view)
     }
 
-    /// Grows or renames a volume.
+    /// Grows or renames a volume, or changes when it warns.
     ///
     /// # Errors
     /// `NotFound`, `Offline`; `Invalid` for a smaller size; `Exists` for the name; `NoSpace`.
@@ -190,8 +193,18 @@ impl Group {
             }
             record.size_bytes = size_bytes;
         }
+        if let Some(percent) = update.warn_percent {
+            if former.thick && percent > 0 {
+                let message =
+                    "its space is reserved, so there is nothing to warn of; --warn is for thin volumes";
+                return Err(Error::invalid(object, message));
+            }
+            record.warn_percent = crate::space::warn_percent(&object, percent)?;
+        }
+        // Names are equal whatever their case, but are kept as they are written.
         let same_name = record.name.as_str() == former.name.as_str();
-        if record.size_bytes == former.size_bytes && same_name {
+        let same = record.size_bytes == former.size_bytes && record.warn_percent == former.warn_percent;
+        if same && same_name {
             return Ok((Outcome::Unchanged, self.volume(volume)?));
         }
         self.change_volume(&former, record).await
@@ -213,6 +226,7 @@ impl Group {
         if grows {
             self.frontend.grown(record.id, record.size_bytes);
         }
+        self.frontend.space_warning(record.id, self.with_state(|state| state.warning_of(&record)));
         tracing::info!(volume = %record.name, former = %former.name, size_bytes = record.size_bytes, "volume changed");
         Ok((Outcome::Changed, self.volume(&record.id.to_string())?))
     }

@@ -151,7 +151,7 @@ async fn identity_is_for_life_and_a_target_name_never_comes_back_to_another_volu
     fixture.pool("tank", "/d/one").await;
     let first = fixture.volume("Web_01").await;
     assert_eq!(first.record.iqn.as_str(), "iqn.2026-11.io.palisade:web-01", "RFC 3722: no upper case, no _");
-    let rename = VolumeUpdate { name: Some("old".to_owned()), size_bytes: None };
+    let rename = VolumeUpdate { name: Some("old".to_owned()), ..VolumeUpdate::default() };
     let renamed = fixture.group().update_volume("web_01", rename).await.unwrap().1;
     assert_eq!(renamed.record.iqn, first.record.iqn);
     assert_eq!(renamed.record.naa, first.record.naa);
@@ -160,8 +160,34 @@ async fn identity_is_for_life_and_a_target_name_never_comes_back_to_another_volu
     let second = fixture.volume("web_01").await;
     assert_ne!(second.record.iqn, first.record.iqn);
     assert!(second.record.iqn.as_str().starts_with("iqn.2026-11.io.palisade:web-01-"));
-    let clash = VolumeUpdate { name: Some("OLD".to_owned()), size_bytes: None };
+    let clash = VolumeUpdate { name: Some("OLD".to_owned()), ..VolumeUpdate::default() };
     assert_eq!(kind(fixture.group().update_volume("web_01", clash).await), ErrorKind::Exists);
+}
+
+#[tokio::test]
+async fn warnings_of_space_reach_hosts_and_outlive_a_restart() {
+    let warning = |pool_percent, volume_percent| Some(control::SpaceWarning { pool_percent, volume_percent });
+    let mut fixture = Fixture::new().await;
+    fixture.pool("tank", "/d/one:10G").await;
+    let id = fixture.volume("mail").await.record.id;
+    assert_eq!(fixture.frontend.warning(id), warning(Some(80), None), "by default");
+    let pool = |percent| control::PoolUpdate { warn_percent: Some(percent) };
+    let volume = |percent| VolumeUpdate { warn_percent: Some(percent), ..VolumeUpdate::default() };
+    assert_eq!(fixture.group().update_pool("tank", pool(80)).await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(fixture.group().update_pool("tank", pool(70)).await.unwrap().0, Outcome::Changed);
+    assert_eq!(fixture.group().update_volume("mail", volume(50)).await.unwrap().0, Outcome::Changed);
+    assert_eq!(fixture.frontend.warning(id), warning(Some(70), Some(50)));
+    fixture.restart().await;
+    assert_eq!(fixture.frontend.warning(id), warning(Some(70), Some(50)));
+    fixture.group().update_pool("tank", pool(0)).await.unwrap();
+    fixture.group().update_volume("mail", volume(0)).await.unwrap();
+    assert_eq!(fixture.frontend.warning(id), warning(None, None));
+    assert_eq!(kind(fixture.group().update_pool("tank", pool(100)).await), ErrorKind::Invalid);
+    assert_eq!(kind(fixture.group().update_volume("mail", volume(100)).await), ErrorKind::Invalid);
+    assert_eq!(kind(fixture.group().update_pool("other", pool(50)).await), ErrorKind::NotFound);
+    let thick = NewVolume { thick: true, ..thin_volume("thick", GIB) };
+    fixture.group().create_volume(thick).await.unwrap();
+    assert_eq!(kind(fixture.group().update_volume("thick", volume(50)).await), ErrorKind::Invalid);
 }
 
 #[tokio::test]
@@ -169,7 +195,7 @@ async fn volumes_grow_tell_hosts_and_never_shrink() {
     let mut fixture = Fixture::new().await;
     fixture.pool("tank", "/d/one:10G").await;
     let id = fixture.volume("mail").await.record.id;
-    let to = |size_bytes| VolumeUpdate { name: None, size_bytes: Some(size_bytes) };
+    let to = |size_bytes| VolumeUpdate { size_bytes: Some(size_bytes), ..VolumeUpdate::default() };
     assert_eq!(fixture.group().update_volume("mail", to(GIB)).await.unwrap().0, Outcome::Unchanged);
     assert_eq!(fixture.frontend.told_size(id), None);
     assert_eq!(fixture.group().update_volume("mail", to(3 * GIB)).await.unwrap().0, Outcome::Changed);
@@ -367,7 +393,7 @@ async fn an_interruption_at_any_step_leaves_a_volume_whole_or_absent() {
         let tank = fixture.engine.pool(fixture.group().pool("tank").unwrap().record.id).unwrap();
         tank.crash_after(Some(steps));
         let made = fixture.group().create_volume(thin_volume("new", GIB)).await.is_ok();
-        let grow = VolumeUpdate { name: None, size_bytes: Some(2 * GIB) };
+        let grow = VolumeUpdate { size_bytes: Some(2 * GIB), ..VolumeUpdate::default() };
         let grown = fixture.group().update_volume("keep", grow).await.is_ok();
         let deleted = fixture.group().delete_volume("new", Force::No).await.is_ok();
         tank.crash_after(None);

@@ -1,8 +1,8 @@
 //! From the model's words to the API's, and back for requests.
 
 use control::{
-    Cache, Error, ErrorKind, Group, HostRecord, NewHost, NewPool, NewVolume, Outcome, PoolView, SessionFacts,
-    State, VolumeUpdate, VolumeView,
+    Cache, Error, ErrorKind, Group, HostRecord, NewHost, NewPool, NewVolume, Outcome, PoolUpdate, PoolView,
+    SessionFacts, State, VolumeUpdate, VolumeView,
 };
 use std::collections::HashMap;
 
@@ -69,6 +69,7 @@ pub(crate) fn pool(view: PoolView) -> api::Pool {
         size_bytes: view.usage.size_bytes,
         used_bytes: view.usage.used_bytes,
         free_bytes: view.usage.free_bytes,
+        warn_percent: view.record.warn_percent,
         provisioned_bytes: view.provisioned_bytes,
         volumes: count(view.volumes),
         lost_at_exit: view.record.volatile,
@@ -87,6 +88,7 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         reason: view.offline,
         size_bytes: record.size_bytes,
         used_bytes: view.used_bytes,
+        warn_percent: record.warn_percent,
         block_size: record.block_size,
         provisioning: if record.thick { api::Provisioning::Thick } else { api::Provisioning::Thin },
         cache: match record.cache {
@@ -166,7 +168,12 @@ pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
 }
 
 pub(crate) fn volume_update(request: api::UpdateVolume) -> VolumeUpdate {
-    VolumeUpdate { name: request.name, size_bytes: request.size_bytes }
+    let api::UpdateVolume { name, size_bytes, warn_percent } = request;
+    VolumeUpdate { name, size_bytes, warn_percent }
+}
+
+pub(crate) fn pool_update(request: &api::UpdatePool) -> PoolUpdate {
+    PoolUpdate { warn_percent: request.warn_percent }
 }
 
 pub(crate) fn new_host(request: api::CreateHost) -> NewHost {

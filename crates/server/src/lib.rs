@@ -15,6 +15,7 @@ mod notify;
 mod pool;
 mod reservations;
 mod rest;
+mod space;
 mod targets;
 mod warnings;
 

@@ -105,7 +105,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/pools", get(pools).post(create_pool))
-        .route("/v1/pools/{pool}", get(pool).delete(delete_pool))
+        .route("/v1/pools/{pool}", get(pool).patch(update_pool).delete(delete_pool))
         .route("/v1/pools/{pool}/extend", post(extend_pool))
         .route("/v1/volumes", get(volumes).post(create_volume))
         .route("/v1/volumes/{volume}", get(volume).patch(update_volume).delete(delete_volume))
@@ -186,6 +186,16 @@ async fn create_pool(
 ) -> Answer<Change<api::Pool>> {
     let new = convert::new_pool(request);
     let (outcome, view) = to_the_end(async move { context.group.create_pool(new).await }).await?;
+    Ok(Json(convert::change(outcome, convert::pool(view))))
+}
+
+async fn update_pool(
+    State(context): State<Context>,
+    Path(pool): Path<String>,
+    Body(request): Body<api::UpdatePool>,
+) -> Answer<Change<api::Pool>> {
+    let update = convert::pool_update(&request);
+    let (outcome, view) = to_the_end(async move { context.group.update_pool(&pool, update).await }).await?;
     Ok(Json(convert::change(outcome, convert::pool(view))))
 }
 

@@ -1,10 +1,11 @@
 //! The iSCSI side as the model wants it, and the model as the iSCSI side wants it.
 
 use crate::reservations;
+use crate::space::SharedSpace;
 use block::{BoxFuture, Volume};
 use control::{
     Cache, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt, Refusal, ReservationFacts,
-    Result, SessionFacts, VolumeId, VolumeRecord, reachable_portals,
+    Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord, reachable_portals,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -29,6 +30,8 @@ const WITHDRAW_LOOK: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub(crate) struct Targets {
     units: RwLock<HashMap<VolumeId, Arc<LogicalUnitHandle>>>,
+    /// Who shares space with whom.
+    space: Arc<SharedSpace>,
     group: RwLock<Weak<Group>>,
     server: RwLock<Option<Arc<Server>>>,
     /// When the server started, in ms since 1970.
@@ -155,8 +158,9 @@ impl Frontend for Targets {
             let message = format!("it makes no logical unit: {error}");
             Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
         })?;
-        let unit = reservations::keeping(unit, kept)?;
-        self.units.write().insert(record.id, Arc::new(unit));
+        let unit = Arc::new(reservations::keeping(unit, kept)?);
+        self.space.join(record.pool, record.id, &unit);
+        self.units.write().insert(record.id, unit);
         Ok(())
     }
 
@@ -199,6 +203,15 @@ impl Frontend for Targets {
             })?;
             Ok(Some(reservations::facts(&cleared)))
         })
+    }
+
+    fn space_warning(&self, id: VolumeId, warning: SpaceWarning) {
+        let Some(unit) = self.unit(id) else { return };
+        unit.set_space_warning(scsi::SpaceWarning {
+            pool_used_percent: warning.pool_percent,
+            volume_used_percent: warning.volume_percent,
+        });
+        let _ = unit.look_at_space();
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

@@ -1,10 +1,7 @@
 //! What an administrator should look at, for `palisade status`.
 
 use block::format_size;
-use control::{Group, PoolView};
-
-/// A pool with less free than this share of it is said to run full.
-const FREE_PERCENT_MIN: u64 = 20;
+use control::{Group, PoolView, VolumeView};
 
 /// The warnings, most urgent first: pools that do not serve, pools that run full, what may be lost.
 pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
@@ -25,6 +22,7 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
         }
     }
     found.extend(pools.iter().filter_map(fullness));
+    found.extend(group.volumes().iter().filter_map(volume_fullness));
     for pool in pools.iter().filter(|pool| pool.record.volatile) {
         found
             .push(format!("pool {} is in memory: all in it is lost when the daemon stops", pool.record.name));
@@ -34,7 +32,11 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
 
 fn fullness(pool: &PoolView) -> Option<String> {
     let (free, size, name) = (pool.usage.free_bytes, pool.usage.size_bytes, &pool.record.name);
-    if pool.offline.is_some() || free > size / 100 * FREE_PERCENT_MIN {
+    let warns = pool
+        .record
+        .warn_percent
+        .is_some_and(|percent| free <= size / 100 * u64::from(100 - percent.min(100)));
+    if pool.offline.is_some() || (free > 0 && !warns) {
         return None;
     }
     if free == 0 {
@@ -44,6 +46,17 @@ fn fullness(pool: &PoolView) -> Option<String> {
         ));
     }
     Some(format!("pool {name} runs full: {} of {} left", format_size(free), format_size(size)))
+}
+
+/// A volume that takes more than it was said to.
+fn volume_fullness(volume: &VolumeView) -> Option<String> {
+    let (record, used) = (&volume.record, volume.used_bytes);
+    let percent = u64::from(record.warn_percent?);
+    if volume.offline.is_some() || used < record.size_bytes / 100 * percent {
+        return None;
+    }
+    let (used, size) = (format_size(used), format_size(record.size_bytes));
+    Some(format!("volume {} takes {used} of its {size}, and warns at {percent} %", record.name))
 }
 
 #[cfg(test)]
@@ -58,6 +71,7 @@ mod tests {
                 name: Name::parse("tank").unwrap(),
                 disks: Vec::new(),
                 volatile: false,
+                warn_percent: Some(80),
                 created_unix_ms: 0,
             },
             offline: None,
@@ -74,6 +88,13 @@ mod tests {
         assert_eq!(fullness(&pool(50 << 30)), None);
         assert!(fullness(&pool(10 << 30)).unwrap().contains("10GiB of 100GiB left"));
         assert!(fullness(&pool(0)).unwrap().contains("palisade pool extend tank"));
+        let mut calm = pool(10 << 30);
+        calm.record.warn_percent = Some(95);
+        assert_eq!(fullness(&calm), None);
+        calm.record.warn_percent = None;
+        assert_eq!(fullness(&calm), None);
+        calm.usage.free_bytes = 0;
+        assert!(fullness(&calm).is_some(), "a full one is always told of");
         assert_eq!(fullness(&PoolView { offline: Some("gone".to_owned()), ..pool(0) }), None);
     }
 }

@@ -109,7 +109,8 @@ async fn a_volume_from_its_making_to_its_end() {
     assert_eq!((web.iqns, web.addresses), (vec![ALICE.to_owned()], vec!["192.0.2.0/24".to_owned()]));
     assert_eq!(web.grants, [api::HostGrant { volume: "mail".to_owned(), read_only: true }]);
 
-    let update = UpdateVolume { name: Some("post".to_owned()), size_bytes: Some(20 * GIB) };
+    let update =
+        UpdateVolume { name: Some("post".to_owned()), size_bytes: Some(20 * GIB), ..UpdateVolume::default() };
     let changed = client.update_volume("mail", &update).await.unwrap();
     assert_eq!((changed.item.name.as_str(), changed.item.size_bytes), ("post", 20 * GIB));
     assert_eq!(changed.item.iqn, made.item.iqn);

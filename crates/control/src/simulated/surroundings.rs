@@ -3,7 +3,7 @@
 use super::SPREAD;
 use crate::{
     Frontend, KeptReservations, ReservationFacts, ReservationKeeper, ReservationRecord, Result, SessionFacts,
-    VolumeId, VolumeRecord,
+    SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Runtime, Task, Volume};
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use std::time::Duration;
 pub struct SimFrontend {
     published: Mutex<BTreeSet<VolumeId>>,
     sizes: Mutex<BTreeMap<VolumeId, u64>>,
+    warnings: Mutex<BTreeMap<VolumeId, SpaceWarning>>,
     sessions: Mutex<Vec<SessionFacts>>,
     kept: Mutex<BTreeMap<VolumeId, KeptReservations>>,
     reservations: Mutex<BTreeMap<VolumeId, ReservationFacts>>,
@@ -42,6 +43,11 @@ impl SimFrontend {
     /// The volumes with a target.
     pub fn published(&self) -> Vec<VolumeId> {
         self.published.lock().iter().copied().collect()
+    }
+
+    /// When hosts of a volume are warned.
+    pub fn warning(&self, id: VolumeId) -> Option<SpaceWarning> {
+        self.warnings.lock().get(&id).copied()
     }
 
     /// The size that hosts were last told, if any.
@@ -81,6 +87,10 @@ impl Frontend for SimFrontend {
         let before = self.reservations(id);
         self.reservations.lock().remove(&id);
         Box::pin(ready(Ok(before)))
+    }
+
+    fn space_warning(&self, id: VolumeId, warning: SpaceWarning) {
+        self.warnings.lock().insert(id, warning);
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

@@ -95,7 +95,7 @@ impl LogicalUnit {
     }
 
     /// Address and length fields, where a length of 0 means up to the last block.
-    pub(super) fn named_or_rest(&self, task: &Task<'_>) -> Result<Range, Sense> {
+    fn named_or_rest(&self, task: &Task<'_>) -> Result<Range, Sense> {
         match task.length() {
             0 => self.rest_from(task.command.lba_of(task.cdb)),
             _ => self.range(task),

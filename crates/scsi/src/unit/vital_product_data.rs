@@ -77,7 +77,7 @@ impl LogicalUnit {
 
     /// SBC-3 6.6.3. Lengths in logical blocks; 0 means "not reported" or "not supported".
     fn block_limits(&self) -> Vec<u8> {
-        const WSNZ_CLEAR: u8 = 0;
+        const WSNZ: u8 = 0x01;
         const UGAVALID: u32 = 1 << 31;
         let limits = &self.config.limits;
         let blocks = |bytes: u64| self.limit_in_blocks(bytes).to_be_bytes();
@@ -88,7 +88,7 @@ impl LogicalUnit {
         let physical_block: u16 = 1 << self.config.physical_block_exponent;
 
         let mut body = Vec::with_capacity(LONG_PAGE);
-        body.extend_from_slice(&[WSNZ_CLEAR, self.compare_and_write_blocks_max()]);
+        body.extend_from_slice(&[WSNZ, self.compare_and_write_blocks_max()]);
         body.extend_from_slice(&physical_block.to_be_bytes());
         body.extend_from_slice(&blocks(u64::from(limits.transfer_bytes_max)));
         body.extend_from_slice(&blocks(u64::from(limits.transfer_bytes_optimal)));

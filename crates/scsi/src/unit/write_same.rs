@@ -12,9 +12,9 @@ impl LogicalUnit {
     /// not; other patterns are written even with UNMAP, as unmapped blocks read as zero (LBPRZ).
     pub(super) fn write_same(&self, task: &Task<'_>, data_out: DataOut) -> Result<Step, Sense> {
         let blocks_max = self.to_blocks(self.config.limits.write_same_bytes_max);
-        // A length of 0 means up to the last block (WSNZ is 0), within MAXIMUM WRITE SAME LENGTH all the same.
-        let Range { offset, len } = self.named_or_rest(task)?;
-        if self.to_blocks(len) > blocks_max {
+        let Range { offset, len } = self.range_within(task, blocks_max)?;
+        if len == 0 {
+            // WSNZ: "to the last block" is not supported.
             return Err(task.bad_length());
         }
         let pattern = gather(self.exact_data(task, data_out)?);

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use scsi::{
     AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, CopyCommand, CopyFault, CopyRange,
     CopyReport, CopySide, CopyWork, DataOut, Durability, Geometry, Identity, LogicalUnit, LogicalUnitConfig,
-    Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, Resources, RodToken, SenseKey, Status,
-    Step, TargetPort, UnitReference,
+    Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, Resources, RodToken,
+    SenseKey, Status, Step, TargetPort, UnitReference,
 };
 
 /// Host A, which all shorthand speaks for.

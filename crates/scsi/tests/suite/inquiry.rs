@@ -148,7 +148,7 @@ fn block_limits_count_blocks() {
         let limits = config.limits;
         let data = page(&mut Disk::with(config), 0xb0);
         assert_eq!(data.len(), 64, "SBC-3 page length 3Ch");
-        assert_eq!(data[4], 0, "WSNZ");
+        assert_eq!(data[4], 1, "WSNZ");
         assert_eq!(u32::from(data[5]) * factor, limits.compare_and_write_bytes_max);
         assert_eq!(number(&data[6..8]) * u64::from(factor), 4096, "granularity: a physical block");
         assert_eq!(number(&data[8..12]) * u64::from(factor), limits.transfer_bytes_max.into());

@@ -166,7 +166,10 @@ fn write_same_16_without_a_block_writes_zeroes() {
 #[test]
 fn write_same_refuses_what_it_does_not_do() {
     let mut disk = Disk::new();
-    for opcode in [0x41, 0x93] {
+    for (opcode, length_at) in [(0x41, 7), (0x93, 10)] {
+        // WSNZ: zero blocks is not "to the end".
+        let info = disk.illegal(&cdb(opcode, 0, 0, 0), &[0; BLOCK], AdditionalSense::INVALID_FIELD_IN_CDB);
+        assert_eq!(info.field, Some((true, length_at, None)));
         // ANCHOR, with and without UNMAP.
         for flags in [0x10, 0x18] {
             let cdb = cdb(opcode, flags, 0, 1);
@@ -179,23 +182,6 @@ fn write_same_refuses_what_it_does_not_do() {
         }
     }
     assert_eq!(disk.medium.log, []);
-}
-
-/// WSNZ is clear: a length of 0 is all blocks from the first one on, as long as they are not too many.
-#[test]
-fn sbc_3_5_46_write_same_of_no_length_goes_to_the_end() {
-    for (opcode, length_at) in [(0x41, 7), (0x93, 10)] {
-        let mut config = config();
-        config.limits.write_same_bytes_max = 32 * 512;
-        let mut disk = Disk::with(config);
-        disk.good(&cdb(opcode, 0, BLOCKS - 32, 0), &[7; BLOCK]);
-        assert_eq!(disk.good(&cdb(0x88, 0, BLOCKS - 33, 33), &[])[BLOCK..], [7; 32 * BLOCK]);
-        assert_eq!(disk.good(&cdb(0x88, 0, BLOCKS - 33, 1), &[]), [0; BLOCK]);
-        let field = AdditionalSense::INVALID_FIELD_IN_CDB;
-        let info = disk.illegal(&cdb(opcode, 0, BLOCKS - 33, 0), &[7; BLOCK], field);
-        assert_eq!(info.field, Some((true, length_at, None)));
-        disk.illegal(&cdb(opcode, 0, BLOCKS, 0), &[7; BLOCK], AdditionalSense::LBA_OUT_OF_RANGE);
-    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ pub(crate) use ranges::{RangeGuard, Ranges};
 use crate::engine::Engine;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::number::wide;
-use block::{BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result, Volume};
+use block::{
+    BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result, Volume,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

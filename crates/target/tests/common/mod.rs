@@ -42,6 +42,7 @@ pub struct HangingVolume {
     /// Offset and first byte of each write, as they took effect.
     pub writes: Mutex<Vec<(u64, u8)>>,
     pub fails: Mutex<Option<ErrorKind>>,
+    pub resources: Mutex<Option<block::Resources>>,
 }
 
 impl HangingVolume {
@@ -52,6 +53,7 @@ impl HangingVolume {
             under_way: AtomicUsize::new(0),
             writes: Mutex::default(),
             fails: Mutex::default(),
+            resources: Mutex::default(),
         })
     }
 
@@ -108,6 +110,9 @@ impl Volume for HangingVolume {
     }
     fn granularity_bytes(&self) -> u32 {
         4096
+    }
+    fn resources(&self) -> Option<block::Resources> {
+        *self.resources.lock()
     }
     fn read(&self, offset: u64, len: u64) -> BoxFuture<'_, block::Result<Vec<Bytes>>> {
         self.after(move |this| {
