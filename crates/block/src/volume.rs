@@ -142,3 +142,51 @@ pub trait Volume: Any + Send + Sync + 'static {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::ready;
+
+    /// Answers nothing but what it has to.
+    struct Plain;
+
+    impl Volume for Plain {
+        fn size_bytes(&self) -> u64 {
+            4096
+        }
+        fn granularity_bytes(&self) -> u32 {
+            4096
+        }
+        fn read(&self, _: u64, _: u64) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+            Box::pin(ready(Ok(Vec::new())))
+        }
+        fn write(&self, _: u64, _: Vec<Bytes>, _: Durability) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn unmap(&self, _: Vec<ByteRange>) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn compare_and_write(
+            &self,
+            _: u64,
+            _: Vec<Bytes>,
+            _: Vec<Bytes>,
+            _: Durability,
+        ) -> BoxFuture<'_, Result<Comparison>> {
+            Box::pin(ready(Ok(Comparison::Equal)))
+        }
+        fn flush(&self) -> BoxFuture<'_, Result<()>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn extents(&self, _: u64, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<Extent>>> {
+            Box::pin(ready(Ok(Vec::new())))
+        }
+    }
+
+    #[test]
+    fn a_volume_that_says_nothing_more_knows_no_pool_and_shares_no_blocks() {
+        assert_eq!(Plain.resources(), None);
+        assert!(Plain.copy_from(0, 4096, &Plain, 4096).is_none());
+    }
+}

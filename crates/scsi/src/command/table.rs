@@ -81,6 +81,7 @@ pub static COMMANDS: &[Command] = &[
         .bits(6, 0xff)
         .length(7, 2)
         .transfer(Transfer::InBytes)
+        .reaches(Reach::Standby)
         .always(),
     mode_select(0x55, 10, "MODE SELECT(10)", Operation::ModeSelect10).length(7, 2),
     Command::new(0x56, 10, "RESERVE(10)", Operation::Reserve).always(),
