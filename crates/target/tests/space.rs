@@ -1,5 +1,7 @@
 //! Space that runs short reaches hosts over real sockets (SBC-3 4.7.3.7), and ORWRITE loses no bit between them.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use bytes::Bytes;
