@@ -1,8 +1,9 @@
 //! A typed client of the API, over the daemon's Unix socket or TCP on this machine.
 
 use crate::{
-    Change, CreateHost, CreatePool, CreateVolume, ErrorClass, ExtendPool, GrantRequest, Host, PREFIX, Pool,
-    Problem, Reservations, Session, Status, UpdatePool, UpdateVolume, Volume,
+    Change, CreateHost, CreatePool, CreateVolume, Discovery, ErrorClass, ExtendPool, GrantRequest, Host,
+    PREFIX, Pool, Problem, Reservations, Session, SetChap, Status, UpdateHost, UpdatePool, UpdateVolume,
+    Volume,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -243,6 +244,50 @@ impl Client {
     /// See [`Client::status`].
     pub async fn create_host(&self, request: &CreateHost) -> Result<Change<Host>, ClientError> {
         self.send(Method::POST, "/hosts", Some(request)).await
+    }
+
+    /// Changes a host's initiator names and addresses.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn update_host(&self, host: &str, request: &UpdateHost) -> Result<Change<Host>, ClientError> {
+        self.send(Method::PATCH, &format!("/hosts/{}", segment(host)), Some(request)).await
+    }
+
+    /// Sets what a host has to prove from its next login on.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn set_host_chap(&self, host: &str, request: &SetChap) -> Result<Change<Host>, ClientError> {
+        self.send(Method::PUT, &format!("/hosts/{}/chap", segment(host)), Some(request)).await
+    }
+
+    /// Lets a host in without proof.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn clear_host_chap(&self, host: &str) -> Result<Change<Host>, ClientError> {
+        self.send(Method::DELETE, &format!("/hosts/{}/chap", segment(host)), None::<&()>).await
+    }
+
+    /// What discovery demands.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn discovery(&self) -> Result<Discovery, ClientError> {
+        self.get("/discovery").await
+    }
+
+    /// Sets what everybody has to prove at discovery; none for nothing.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn set_discovery_chap(
+        &self,
+        request: Option<&SetChap>,
+    ) -> Result<Change<Discovery>, ClientError> {
+        let method = if request.is_some() { Method::PUT } else { Method::DELETE };
+        self.send(method, "/discovery/chap", request).await
     }
 
     /// Forgets a host; with `force` also while it has grants or sessions, which end.

@@ -1,10 +1,11 @@
 //! The OpenAPI document. Each function below describes one operation; the daemon's router has the same paths,
 //! and a test there holds the two together.
 
+use crate::chap::{Discovery, SetChap};
 use crate::reservations::Reservations;
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
-    UpdatePool, UpdateVolume, Volume,
+    UpdateHost, UpdatePool, UpdateVolume, Volume,
 };
 use crate::{ErrorClass, Problem};
 use utoipa::OpenApi;
@@ -59,6 +60,12 @@ operations! {
     host_list: get "/v1/hosts" "hosts" "All hosts" () => Vec<Host>;
     host_create: post "/v1/hosts" "hosts" "Makes a host known" () body CreateHost => Change<Host>;
     host_show: get "/v1/hosts/{host}" "hosts" "One host" ("host") => Host;
+    host_update: patch "/v1/hosts/{host}" "hosts" "Changes a host's initiator names and addresses" ("host") body UpdateHost => Change<Host>;
+    host_chap_set: put "/v1/hosts/{host}/chap" "hosts" "Sets what a host has to prove from its next login on" ("host") body SetChap => Change<Host>;
+    host_chap_clear: delete "/v1/hosts/{host}/chap" "hosts" "Lets a host in without proof" ("host") => Change<Host>;
+    discovery_show: get "/v1/discovery" "group" "What discovery demands" () => Discovery;
+    discovery_chap_set: put "/v1/discovery/chap" "group" "Sets what everybody has to prove at discovery" () body SetChap => Change<Discovery>;
+    discovery_chap_clear: delete "/v1/discovery/chap" "group" "Lets everybody discover without proof" () => Change<Discovery>;
     host_delete: delete "/v1/hosts/{host}" "hosts" "Forgets a host" ("host") query "force" => Change<Host>;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
 }

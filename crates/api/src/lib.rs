@@ -4,20 +4,22 @@
 //! *Invariant:* this crate knows nothing of pools, disks or SCSI. The daemon and every client, the `palisade`
 //! program first of all, share these types and nothing else.
 
+mod chap;
 mod client;
 mod document;
 mod error;
 mod reservations;
 mod types;
 
+pub use chap::{Chap, Discovery, Secret, SetChap, SetMutual};
 pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
 pub use reservations::{Registration, Reservations};
 pub use types::{
     CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
-    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdatePool, UpdateVolume,
-    Volume, VolumeState,
+    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost, UpdatePool,
+    UpdateVolume, Volume, VolumeState,
 };
 
 /// First part of every path of this version of the API.

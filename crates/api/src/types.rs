@@ -1,5 +1,6 @@
 //! What requests and answers carry. Sizes are bytes, times milliseconds since 1970.
 
+use crate::chap::Chap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -294,6 +295,9 @@ pub struct Host {
     pub iqns: Vec<String>,
     /// Networks its sessions come from, as CIDR; empty for any.
     pub addresses: Vec<String>,
+    /// What it has to prove at a login; none for nothing.
+    #[serde(default)]
+    pub chap: Option<Chap>,
     /// Volumes it may use.
     pub grants: Vec<HostGrant>,
     /// Number of its sessions.
@@ -313,6 +317,21 @@ pub struct CreateHost {
     /// Networks as CIDR or single addresses; empty for any.
     #[serde(default)]
     pub addresses: Vec<String>,
+}
+
+/// What is to change about a host; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateHost {
+    /// Initiator names it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_iqns: Vec<String>,
+    /// Initiator names it loses; sessions with them end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_iqns: Vec<String>,
+    /// Networks instead of those it has, empty for any; sessions from elsewhere end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<String>>,
 }
 
 /// An iSCSI session of a host.

@@ -34,6 +34,9 @@ pub(crate) enum Command {
     /// Hosts: the machines that use volumes
     #[command(subcommand)]
     Host(Host),
+    /// Discovery: what has to be proven before targets are shown
+    #[command(subcommand)]
+    Discovery(Discovery),
     /// Sessions: who is connected
     #[command(subcommand)]
     Session(Session),
@@ -248,6 +251,28 @@ pub(crate) enum Host {
         /// Host, by name or identity
         host: String,
     },
+    /// Change a host's initiator names, its addresses, or what it has to prove
+    ///
+    /// Secrets are read from the standard input, one a line: first the host's, with --mutual then the group's. They hold
+    /// from the next login on; sessions there are stay.
+    Set {
+        /// Host, by name or identity
+        host: String,
+        /// Initiator name that it gets
+        #[arg(long = "add-iqn", num_args = 1.., value_name = "IQN")]
+        add_iqns: Vec<String>,
+        /// Initiator name that it loses; sessions with it end
+        #[arg(long = "remove-iqn", num_args = 1.., value_name = "IQN")]
+        remove_iqns: Vec<String>,
+        /// Address or network its sessions come from, instead of those it has; others end
+        #[arg(long = "address", num_args = 1.., value_name = "CIDR", conflicts_with = "any_address")]
+        addresses: Vec<String>,
+        /// Let its sessions come from anywhere
+        #[arg(long)]
+        any_address: bool,
+        #[command(flatten)]
+        chap: Chap,
+    },
     /// Forget a host
     Delete {
         /// Host, by name or identity
@@ -255,6 +280,38 @@ pub(crate) enum Host {
         /// Revoke what it is granted, and end its sessions
         #[arg(long)]
         force: bool,
+    },
+}
+
+/// What is to be proven at a login.
+#[derive(Debug, Args)]
+pub(crate) struct Chap {
+    /// Demand CHAP with a secret of 12 to 255 bytes, read from the standard input
+    #[arg(long, conflicts_with = "no_chap")]
+    pub(crate) chap: bool,
+    /// User name to go with it [default: the initiator's own name]
+    #[arg(long, value_name = "NAME", requires = "chap")]
+    pub(crate) user: Option<String>,
+    /// Prove the group's identity, too, with a second secret from a second line
+    #[arg(long, requires = "chap")]
+    pub(crate) mutual: bool,
+    /// User name of the group [default: palisade]
+    #[arg(long, value_name = "NAME", requires = "mutual")]
+    pub(crate) mutual_user: Option<String>,
+    /// Demand nothing any more
+    #[arg(long)]
+    pub(crate) no_chap: bool,
+}
+
+/// Verbs on discovery.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Discovery {
+    /// Show what discovery demands
+    Show,
+    /// Set what everybody has to prove before discovery shows anything; a host's own secret will do, too
+    Set {
+        #[command(flatten)]
+        chap: Chap,
     },
 }
 
@@ -296,6 +353,10 @@ pub(crate) struct Bench {
     /// Initiator name to log in with
     #[arg(long, value_name = "IQN")]
     pub(crate) initiator: Option<String>,
+    /// Log in with CHAP: FILE's first line is USER%SECRET, a second one what the target has to prove (mutual). In a URL,
+    /// iscsi://USER%SECRET@…, others on this machine can read it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chap_file: Option<PathBuf>,
     /// Use only this much from the volume's start
     #[arg(long, value_parser = size, value_name = "SIZE")]
     pub(crate) span: Option<u64>,
@@ -427,6 +488,13 @@ mod tests {
             "palisade host create web --iqn iqn.1993-08.org.debian:01:a --iqn iqn.x --address 192.0.2.0/24 ::1",
             "palisade host list",
             "palisade host show web",
+            "palisade host set web --add-iqn iqn.a iqn.b --remove-iqn iqn.c --address 192.0.2.0/24",
+            "palisade host set web --any-address",
+            "palisade host set web --chap --user u --mutual --mutual-user m",
+            "palisade host set web --no-chap",
+            "palisade discovery set --chap --user u",
+            "palisade discovery set --no-chap",
+            "palisade discovery show",
             "palisade host delete web --force",
             "palisade session list",
             "palisade status --data /tmp/x",
@@ -454,6 +522,9 @@ mod tests {
             "palisade pool delete",
             "palisade volume delete",
             "palisade host create web",
+            "palisade host set web --chap secret-in-argv",
+            "palisade host set web --chap --no-chap",
+            "palisade host set web --mutual",
             "palisade serve --portal nowhere",
             "palisade bench",
             "palisade --no-such-option status",

@@ -4,9 +4,10 @@ use crate::args::Bench;
 use crate::output::{Output, properties, size};
 use api::{ErrorClass, Problem};
 use initiator::load::{Direction, LoadConfig, LoadError, LoadReport, Progress, run as run_load};
-use initiator::{Digests, TargetUrl};
+use initiator::{Credentials, Digests, TargetUrl};
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,9 +42,11 @@ pub(crate) fn run(bench: &Bench, out: Output) -> Result<(), Problem> {
 fn config(bench: &Bench) -> Result<LoadConfig, Problem> {
     let usage = |message: String| Problem::new(ErrorClass::Usage, "bench", message);
     let urls = bench.urls.iter().map(|url| url.parse::<TargetUrl>());
-    let urls = urls.collect::<Result<Vec<_>, _>>().map_err(|error| usage(error.to_string()))?;
-    if urls.iter().any(|url| url.credentials.is_some()) {
-        return Err(usage("CHAP is not spoken yet; leave USER%SECRET out of the URL".to_owned()));
+    let mut urls = urls.collect::<Result<Vec<_>, _>>().map_err(|error| usage(error.to_string()))?;
+    let (own, target) = credentials(bench.chap_file.as_deref())?;
+    for url in urls.iter_mut().filter(|url| url.credentials.is_none()) {
+        url.credentials.clone_from(&own);
+        url.target_credentials.clone_from(&target);
     }
     let usual = LoadConfig::new(urls);
     Ok(LoadConfig {
@@ -64,6 +67,27 @@ fn config(bench: &Bench) -> Result<LoadConfig, Problem> {
         seed: bench.seed,
         ..usual
     })
+}
+
+type Pair = (Option<Credentials>, Option<Credentials>);
+
+/// What to log in with to URLs that say nothing of it: from the file, else from the variables that libiscsi reads.
+fn credentials(file: Option<&Path>) -> Result<Pair, Problem> {
+    let Some(file) = file else {
+        let pair = |user: &str, secret: &str| {
+            let (user, secret) = (std::env::var(user).ok()?, std::env::var(secret).ok()?);
+            Some(Credentials { user, secret })
+        };
+        let own = pair("LIBISCSI_CHAP_USERNAME", "LIBISCSI_CHAP_PASSWORD");
+        let target = pair("LIBISCSI_CHAP_TARGET_USERNAME", "LIBISCSI_CHAP_TARGET_PASSWORD");
+        return Ok((own, target));
+    };
+    let fail = |message: String| Problem::new(ErrorClass::Usage, file.display().to_string(), message);
+    let text = std::fs::read_to_string(file).map_err(|error| fail(format!("it cannot be read: {error}")))?;
+    let mut lines = text.lines().filter(|line| !line.is_empty()).map(Credentials::parse);
+    let mut next = || lines.next().transpose().map_err(|why| fail(format!("write USER%SECRET ({why})")));
+    let own = next()?.ok_or_else(|| fail("it is empty; write USER%SECRET".to_owned()))?;
+    Ok((Some(own), next()?))
 }
 
 /// Becomes true with the first Ctrl-C: the run then ends early, with its report. The second one ends the program.
@@ -216,6 +240,21 @@ mod tests {
         assert_eq!(config.initiator_name, "iqn.c:d");
         assert!(config.digests.header && config.digests.data && config.wait_for_target);
         assert_eq!(config.patience.as_secs(), 9);
+    }
+
+    #[test]
+    fn secrets_come_from_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("chap");
+        std::fs::write(&file, "joe%a secret % of twelve\nsan%another one\n").unwrap();
+        let (own, target) = credentials(Some(&file)).unwrap();
+        let own = own.unwrap();
+        assert_eq!((own.user.as_str(), own.secret.as_str()), ("joe", "a secret % of twelve"));
+        assert_eq!(target.unwrap().user, "san");
+        for bad in ["", "joe", "%s"] {
+            std::fs::write(&file, bad).unwrap();
+            assert_eq!(credentials(Some(&file)).unwrap_err().code, ErrorClass::Usage, "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 mod args;
 mod bench;
+mod chap;
+mod discovery;
 mod help;
 mod hosts;
 mod output;
@@ -63,6 +65,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         }
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
+        Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
         Command::Host(verb) => ask(data, async |client| hosts::run(&client, verb, out).await),
     }
 }

@@ -48,6 +48,14 @@ fn fit(host: &HostRecord, attempt: LoginAttempt<'_>) -> Option<Fit> {
 }
 
 impl State {
+    /// The hosts that an initiator is, those that name it first.
+    pub(crate) fn hosts_of(&self, attempt: LoginAttempt<'_>) -> Vec<&HostRecord> {
+        let mut found: Vec<_> =
+            self.hosts.values().filter_map(|host| Some((fit(host, attempt)?, host))).collect();
+        found.sort_by(|(one, _), (other, _)| other.cmp(one));
+        found.into_iter().map(|(_, host)| host).collect()
+    }
+
     /// The grant that holds for an initiator on a volume: of a host that names it, else of one for any initiator;
     /// of several equal ones, one that lets it write.
     fn grant_for(&self, record: &VolumeRecord, attempt: LoginAttempt<'_>) -> Option<Grant> {
@@ -151,6 +159,7 @@ mod tests {
             name: Name::parse(&format!("host{number}")).unwrap(),
             initiators: iqns.iter().map(|iqn| Initiator::parse(iqn).unwrap()).collect(),
             addresses: addresses.iter().map(|net| Network::parse(net).unwrap()).collect(),
+            chap: None,
             created_unix_ms: 0,
         };
         state.hosts.insert(id, record);
@@ -179,7 +188,12 @@ mod tests {
     }
 
     fn empty() -> State {
-        State::new(GroupRecord { version: 1, id: String::new(), name: Name::parse("g").unwrap() })
+        State::new(GroupRecord {
+            version: 1,
+            id: String::new(),
+            name: Name::parse("g").unwrap(),
+            discovery: None,
+        })
     }
 
     fn attempt(initiator: &'static str, source: &str) -> LoginAttempt<'static> {

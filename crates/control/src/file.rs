@@ -35,6 +35,7 @@ pub(crate) struct Contents {
 
 /// One change to the file.
 pub(crate) enum FileChange {
+    PutGroup(GroupRecord),
     PutPool(PoolRecord),
     RemovePool(PoolId),
     PutHost(HostRecord),
@@ -91,6 +92,7 @@ impl GroupFile {
         let mut rows = Vec::with_capacity(changes.len());
         for change in changes {
             rows.push(match change {
+                FileChange::PutGroup(record) => (GROUP, "record".to_owned(), Some(self.encode(record)?)),
                 FileChange::PutPool(record) => (POOLS, record.id.to_string(), Some(self.encode(record)?)),
                 FileChange::RemovePool(id) => (POOLS, id.to_string(), None),
                 FileChange::PutHost(record) => (HOSTS, record.id.to_string(), Some(self.encode(record)?)),
@@ -187,7 +189,12 @@ mod tests {
     use crate::Name;
 
     fn group() -> GroupRecord {
-        GroupRecord { version: VERSION, id: "g".to_owned(), name: Name::parse("group").unwrap() }
+        GroupRecord {
+            version: VERSION,
+            id: "g".to_owned(),
+            name: Name::parse("group").unwrap(),
+            discovery: None,
+        }
     }
 
     fn pool(number: u8) -> PoolRecord {

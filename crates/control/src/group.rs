@@ -1,6 +1,7 @@
 //! The group: opening it, asking it, closing it. What changes it is in `pools`, `volumes` and `hosts`.
 
 use crate::file::FileChange;
+use crate::secret_key::SecretKey;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
     Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, Name, PoolView, Result, SessionFacts, State,
@@ -29,6 +30,7 @@ pub struct GroupConfig {
 /// the next start, which puts it right.
 pub struct Group {
     pub(crate) state: RwLock<State>,
+    pub(crate) key: Arc<SecretKey>,
     /// Held during a change.
     pub(crate) changes: tokio::sync::Mutex<()>,
     file: Arc<GroupFile>,
@@ -47,9 +49,14 @@ impl Group {
     /// As [`GroupFile::open`].
     pub async fn open(config: GroupConfig) -> Result<Arc<Self>> {
         let GroupConfig { file, engine, frontend, runtime } = config;
+        let key_file = file.with_file_name(crate::secret_key::FILE_NAME);
         let file = open_file(&runtime, file).await?;
         let reader = file.clone();
         let contents = blocking(&*runtime, move || reader.load()).await??;
+        let sealed =
+            contents.group.discovery.is_some() || contents.hosts.iter().any(|host| host.chap.is_some());
+        let random = crate::secret_key::random(&*runtime);
+        let key = blocking(&*runtime, move || SecretKey::load(key_file, (!sealed).then_some(random))).await?;
         let mut state = State::new(contents.group);
         state.hosts = contents.hosts.into_iter().map(|host| (host.id, host)).collect();
         for record in contents.volumes {
@@ -64,6 +71,7 @@ impl Group {
         }
         let group = Arc::new(Self {
             state: RwLock::new(state),
+            key: Arc::new(key),
             changes: tokio::sync::Mutex::new(()),
             file,
             engine,
@@ -166,12 +174,13 @@ impl Group {
 async fn open_file(runtime: &Arc<dyn Runtime>, path: std::path::PathBuf) -> Result<Arc<GroupFile>> {
     let id = uuid::Builder::from_random_bytes(runtime.random_id()).into_uuid().to_string();
     let name = Name::parse(GROUP_NAME)?;
-    let open = move || GroupFile::open(Path::new(&path), || GroupRecord { version: 1, id, name });
+    let open =
+        move || GroupFile::open(Path::new(&path), || GroupRecord { version: 1, id, name, discovery: None });
     blocking(&**runtime, open).await?.map(Arc::new)
 }
 
 /// Runs `work` where it may block.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     runtime: &dyn Runtime,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

@@ -20,6 +20,17 @@ pub struct NewHost {
     pub addresses: Vec<String>,
 }
 
+/// What is to change about a host; what is left out stays.
+#[derive(Debug, Clone, Default)]
+pub struct HostUpdate {
+    /// Initiator names it gets. One it has already is no error.
+    pub add_iqns: Vec<String>,
+    /// Initiator names it loses. One it has not is no error.
+    pub remove_iqns: Vec<String>,
+    /// Networks instead of those it has; empty for any.
+    pub addresses: Option<Vec<String>>,
+}
+
 impl NewHost {
     fn parse(&self) -> Result<(Name, Vec<Initiator>, Vec<Network>)> {
         let name = Name::parse(&self.name)?;
@@ -56,6 +67,10 @@ impl Group {
                     "a host of this name is there already, with other properties; choose another name";
                 return Err(Error::new(ErrorKind::Exists, format!("host {name}"), message));
             }
+            if state.hosts.len() >= HOSTS_MAX {
+                let message = format!("a group has at most {HOSTS_MAX} hosts");
+                return Err(Error::invalid(format!("host {name}"), message));
+            }
             check_unique(&state, &name, &initiators)?;
         }
         let record = HostRecord {
@@ -63,12 +78,56 @@ impl Group {
             name,
             initiators,
             addresses,
+            chap: None,
             created_unix_ms: self.runtime.unix_time_ms(),
         };
         self.persist(vec![FileChange::PutHost(record.clone())]).await?;
         self.state.write().hosts.insert(record.id, record.clone());
         tracing::info!(host = %record.name, "host created");
         Ok((Outcome::Created, record))
+    }
+
+    /// Changes a host's initiator names and addresses. Sessions that may not stay end.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid`; `Exists` for an initiator name that another host has.
+    pub async fn update_host(&self, host: &str, update: HostUpdate) -> Result<(Outcome, HostRecord)> {
+        let _change = self.changes.lock().await;
+        let old = self.state.read().find_host(host)?.clone();
+        let parse =
+            |iqns: &[String]| iqns.iter().map(|iqn| Initiator::parse(iqn)).collect::<Result<Vec<_>>>();
+        let (added, removed) = (parse(&update.add_iqns)?, parse(&update.remove_iqns)?);
+        let kept = old.initiators.iter().chain(added.iter().filter(|new| !old.initiators.contains(new)));
+        let iqns = kept.filter(|initiator| !removed.contains(initiator)).map(ToString::to_string).collect();
+        let same = || old.addresses.iter().map(ToString::to_string).collect();
+        let addresses = update.addresses.unwrap_or_else(same);
+        let wanted = NewHost { name: old.name.to_string(), iqns, addresses };
+        let (_, initiators, addresses) = wanted.parse()?;
+        let record = HostRecord { initiators, addresses, ..old.clone() };
+        if record == old {
+            return Ok((Outcome::Unchanged, record));
+        }
+        let new: Vec<_> = record
+            .initiators
+            .iter()
+            .filter(|initiator| !old.initiators.contains(initiator))
+            .cloned()
+            .collect();
+        check_unique(&self.state.read(), &record.name, &new)?;
+        self.put_host(&record).await?;
+        let granted: Vec<_> =
+            self.state.read().grants_of(record.id).map(|(volume, _)| volume.clone()).collect();
+        for volume in granted {
+            self.frontend.access_changed(&volume).await;
+        }
+        tracing::info!(host = %record.name, "host changed");
+        Ok((Outcome::Changed, record))
+    }
+
+    pub(crate) async fn put_host(&self, record: &HostRecord) -> Result<()> {
+        self.persist(vec![FileChange::PutHost(record.clone())]).await?;
+        self.state.write().hosts.insert(record.id, record.clone());
+        Ok(())
     }
 
     /// Forgets a host. With force its grants go, and its sessions end.
@@ -104,9 +163,6 @@ impl Group {
 /// Two hosts with one initiator name would make it a matter of chance which one logs in.
 fn check_unique(state: &State, name: &Name, initiators: &[Initiator]) -> Result<()> {
     let object = format!("host {name}");
-    if state.hosts.len() >= HOSTS_MAX {
-        return Err(Error::invalid(object, format!("a group has at most {HOSTS_MAX} hosts")));
-    }
     for initiator in initiators.iter().filter(|initiator| **initiator != Initiator::Any) {
         if let Some(other) = state.hosts().find(|host| host.initiators.contains(initiator)) {
             let message = format!("the initiator name {initiator} belongs to host {} already", other.name);

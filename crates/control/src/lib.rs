@@ -5,6 +5,7 @@
 //! over the real engine and over the simulated one in [`simulated`].
 
 mod access;
+mod chap;
 mod engine;
 mod error;
 mod file;
@@ -17,27 +18,33 @@ mod network;
 mod pools;
 mod records;
 mod reservations;
+mod sealed;
+mod secret_key;
 pub mod simulated;
 mod space;
 mod state;
 mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
+pub use chap::{Account, Credential, DiscoveryDemand, NewChap, NewMutual, Secret};
 pub use engine::{DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
 pub use frontend::{Frontend, SessionFacts, SessionId};
 pub use group::{Group, GroupConfig};
-pub use hosts::NewHost;
+pub use hosts::{HostUpdate, NewHost};
 pub use identity::{HostId, Naa, PoolId, VolumeId};
 pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
 pub use network::Network;
 pub use pools::NewPool;
-pub use records::{Cache, Grant, GroupRecord, HostRecord, PoolRecord, VolumeRecord};
+pub use records::{
+    Cache, ChapRecord, Grant, GroupRecord, HostRecord, MutualRecord, PoolRecord, VolumeRecord,
+};
 pub use reservations::{
     HeldRecord, KeptReservations, RegistrantRecord, RegistrationFacts, RegistrationRecord, ReservationFacts,
     ReservationKeeper, ReservationRecord,
 };
+pub use sealed::Sealed;
 pub use space::{PoolUpdate, SpaceWarning};
 pub use state::{PoolView, State, VolumeView};
 pub use volumes::{NewVolume, VolumeUpdate};

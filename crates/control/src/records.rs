@@ -1,7 +1,7 @@
 //! What is remembered of each object, as JSON: of the group, its pools and hosts in the group's file, of a volume in
 //! its pool. Fields are only ever added, with a default.
 
-use crate::{HostId, Initiator, InitiatorName, Naa, Name, Network, PoolId, VolumeId};
+use crate::{HostId, Initiator, InitiatorName, Naa, Name, Network, PoolId, Sealed, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// The group itself.
@@ -13,6 +13,30 @@ pub struct GroupRecord {
     pub id: String,
     /// Name.
     pub name: Name,
+    /// What discovery demands of everybody; none for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<ChapRecord>,
+}
+
+/// A secret to be proven by CHAP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChapRecord {
+    /// User name; none for the initiator's own name.
+    pub user: Option<String>,
+    /// The secret, encrypted.
+    pub secret: Sealed,
+    /// What the group proves in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutual: Option<MutualRecord>,
+}
+
+/// What the group proves to an initiator that asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MutualRecord {
+    /// User name.
+    pub user: String,
+    /// The secret, encrypted.
+    pub secret: Sealed,
 }
 
 /// A pool that the group knows.
@@ -96,6 +120,9 @@ pub struct HostRecord {
     pub initiators: Vec<Initiator>,
     /// Where its sessions come from; empty for anywhere.
     pub addresses: Vec<Network>,
+    /// What it has to prove; none for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<ChapRecord>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }

@@ -13,6 +13,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use iscsi::chap::NONCE_BYTES;
 use iscsi::initiator::{CloseReason, Command, Config, Event, Session, TaskId};
 use iscsi::parameters::{DigestOffer, Parameters};
 use iscsi::pdu::{LoginStatus, TaskManagementFunction};
@@ -103,6 +104,15 @@ impl LinkOptions {
 fn draw_isid() -> [u8; 6] {
     let [_, a, b, c, d, e, ..] = uuid::Uuid::new_v4().into_bytes();
     [0x80, a, b, c, d, e]
+}
+
+/// Random bytes for one login. Of each sixteen drawn six bits are not random.
+fn draw_nonce() -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    for part in nonce.chunks_mut(16) {
+        part.iter_mut().zip(uuid::Uuid::new_v4().into_bytes()).for_each(|(byte, random)| *byte = random);
+    }
+    nonce
 }
 
 /// What a login led to.
@@ -224,7 +234,12 @@ impl Link {
         Err(ClientError::RedirectedTooOften { count: REDIRECTS_MAX, portal: url.authority() })
     }
 
-    async fn try_open(url: &TargetUrl, options: &LinkOptions, config: Config) -> Result<Opened, ClientError> {
+    async fn try_open(
+        url: &TargetUrl,
+        options: &LinkOptions,
+        mut config: Config,
+    ) -> Result<Opened, ClientError> {
+        config.chap = url.answers(draw_nonce());
         let socket = connect(url, options.login_timeout).await?;
         let mut link = Self {
             isid: config.isid,
@@ -249,6 +264,7 @@ impl Link {
         }
         for cid in (2..=options.connections).map(Cid) {
             let socket = connect(url, options.login_timeout).await?;
+            self.session.authenticate_next(url.answers(draw_nonce()));
             if !self.session.connect(cid, Instant::now().duration_since(self.origin)) {
                 return Err(ClientError::InvalidRequest("more connections than a session can have"));
             }

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use iscsi::chap::{Answers, Credential, NONCE_BYTES, Nonce, Secret};
+
 /// The port IANA assigned to iSCSI (RFC 7143 §4.2.7 and §16).
 const DEFAULT_PORT: u16 = 3260;
 
@@ -24,11 +26,31 @@ impl fmt::Debug for Credentials {
     }
 }
 
+impl Credentials {
+    /// `user%secret`.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (user, secret) = text.split_once('%').ok_or("user and secret are not separated by %")?;
+        if user.is_empty() {
+            return Err("the user name is empty");
+        }
+        Ok(Self { user: user.to_owned(), secret: secret.to_owned() })
+    }
+
+    fn credential(&self) -> Credential {
+        Credential { name: self.user.clone(), secret: Secret::new(self.secret.as_bytes()) }
+    }
+}
+
 /// Where a logical unit is reached. `iqn` and `lun` may be left out for discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TargetUrl {
     /// Credentials, if the URL holds any.
     pub credentials: Option<Credentials>,
+    /// What the target has to prove (mutual CHAP), if anything: `?target_user=…&target_password=…`.
+    pub target_credentials: Option<Credentials>,
     /// Host name, IPv4 address, or IPv6 address without its brackets.
     pub host: String,
     /// TCP port; 3260 unless given.
@@ -48,6 +70,13 @@ pub struct UrlError {
 }
 
 impl TargetUrl {
+    /// What to log in with, if anything; `random` are bytes of this login's own.
+    pub(crate) fn answers(&self, random: [u8; NONCE_BYTES]) -> Option<Answers> {
+        let own = self.credentials.as_ref()?.credential();
+        let target = self.target_credentials.as_ref().map(Credentials::credential);
+        Some(Answers { own, target, nonce: Nonce::new(random) })
+    }
+
     /// `host:port` as the socket layer takes it, IPv6 in brackets.
     pub fn authority(&self) -> String {
         if self.host.contains(':') {
@@ -90,22 +119,35 @@ impl FromStr for TargetUrl {
 
 fn parse(text: &str) -> Result<TargetUrl, &'static str> {
     let rest = text.strip_prefix("iscsi://").ok_or("it does not begin with iscsi://")?;
+    // A secret may hold a question mark: the options come behind the last @.
+    let place = rest.rfind('@').map_or(0, |at| at + 1);
+    let question = rest.get(place..).and_then(|tail| tail.find('?')).map(|at| place + at);
+    let (rest, options) = question.and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, ""));
+    let target_credentials = parse_options(options.trim_start_matches('?'))?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (credentials, portal) = match authority.rsplit_once('@') {
-        Some((user, portal)) => (Some(parse_credentials(user)?), portal),
+        Some((user, portal)) => (Some(Credentials::parse(user)?), portal),
         None => (None, authority),
     };
     let (host, port) = parse_portal(portal)?;
     let (iqn, lun) = parse_path(path)?;
-    Ok(TargetUrl { credentials, host, port, iqn, lun })
+    if target_credentials.is_some() && credentials.is_none() {
+        return Err("a target that proves itself wants user%secret first");
+    }
+    Ok(TargetUrl { credentials, target_credentials, host, port, iqn, lun })
 }
 
-fn parse_credentials(text: &str) -> Result<Credentials, &'static str> {
-    let (user, secret) = text.split_once('%').ok_or("user and secret are not separated by %")?;
-    if user.is_empty() {
-        return Err("the user name is empty");
+/// Options as libiscsi has them; what this side has no use for is passed over.
+fn parse_options(options: &str) -> Result<Option<Credentials>, &'static str> {
+    let value = |name: &str| {
+        let mut pairs = options.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    match (value("target_user"), value("target_password")) {
+        (Some(user), Some(secret)) if !user.is_empty() => Ok(Some(Credentials { user, secret })),
+        (None, None) => Ok(None),
+        _ => Err("target_user and target_password go together"),
     }
-    Ok(Credentials { user: user.to_owned(), secret: secret.to_owned() })
 }
 
 fn parse_portal(portal: &str) -> Result<(String, u16), &'static str> {
@@ -144,6 +186,11 @@ fn parse_path(path: &str) -> Result<(String, u16), &'static str> {
 
 /// The text for an error message, with what stands between % and @ blotted out.
 fn without_secret(text: &str) -> String {
+    let text = match text.find("target_password=") {
+        Some(at) => format!("{}target_password=…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    };
+    let text = text.as_str();
     match (text.find('%'), text.rfind('@')) {
         (Some(percent), Some(at)) if percent < at => {
             let (head, _) = text.split_at(percent);
@@ -169,6 +216,21 @@ mod tests {
         assert_eq!((credentials.user.as_str(), credentials.secret.as_str()), ("joe", "s3cret"));
         assert_eq!((url.host.as_str(), url.port), ("san.example", 3261));
         assert_eq!((url.iqn.as_str(), url.lun), ("iqn.2026-01.example:vol", 7));
+    }
+
+    #[test]
+    fn what_a_target_has_to_prove_is_an_option() {
+        let url = url("iscsi://joe%a?b@h/iqn.a:b/1?header_digest=crc32c&target_user=san&target_password=x%y");
+        let target = url.target_credentials.as_ref().expect("target's credentials");
+        assert_eq!((target.user.as_str(), target.secret.as_str()), ("san", "x%y"));
+        assert_eq!(url.credentials.as_ref().expect("credentials").secret, "a?b");
+        assert_eq!((url.iqn.as_str(), url.lun), ("iqn.a:b", 1));
+        assert!(!format!("{url} {url:?}").contains("x%y"));
+        for wrong in ["joe%s@h/iqn.a:b/0?target_user=san", "h/iqn.a:b/0?target_user=a&target_password=hidden"]
+        {
+            let error = format!("iscsi://{wrong}").parse::<TargetUrl>().expect_err(wrong);
+            assert!(!error.to_string().contains("hidden"), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From the model's words to the API's, and back for requests.
 
 use control::{
-    Cache, Error, ErrorKind, Group, HostRecord, NewHost, NewPool, NewVolume, Outcome, PoolUpdate, PoolView,
-    SessionFacts, State, VolumeUpdate, VolumeView,
+    Cache, ChapRecord, Error, ErrorKind, Group, HostRecord, HostUpdate, NewChap, NewHost, NewMutual, NewPool,
+    NewVolume, Outcome, PoolUpdate, PoolView, Secret, SessionFacts, State, VolumeUpdate, VolumeView,
 };
 use std::collections::HashMap;
 
@@ -115,10 +115,32 @@ pub(crate) fn host(group: &Group, record: &HostRecord) -> api::Host {
         name: record.name.to_string(),
         iqns: record.initiators.iter().map(ToString::to_string).collect(),
         addresses: record.addresses.iter().map(ToString::to_string).collect(),
+        chap: record.chap.as_ref().map(chap),
         grants: grants.into_iter().map(|(volume, read_only)| api::HostGrant { volume, read_only }).collect(),
         sessions: count(sessions),
         created_unix_ms: record.created_unix_ms,
     }
+}
+
+/// What a login has to prove, without the secrets.
+pub(crate) fn chap(record: &ChapRecord) -> api::Chap {
+    let mutual_user = record.mutual.as_ref().map(|mutual| mutual.user.clone());
+    api::Chap { user: record.user.clone(), mutual: mutual_user.is_some(), mutual_user }
+}
+
+pub(crate) fn new_chap(request: &api::SetChap) -> control::Result<NewChap> {
+    let mutual = match &request.mutual {
+        Some(mutual) => {
+            Some(NewMutual { user: mutual.user.clone(), secret: Secret::parse(&mutual.secret.0)? })
+        }
+        None => None,
+    };
+    Ok(NewChap { user: request.user.clone(), secret: Secret::parse(&request.secret.0)?, mutual })
+}
+
+pub(crate) fn host_update(request: api::UpdateHost) -> HostUpdate {
+    let api::UpdateHost { add_iqns, remove_iqns, addresses } = request;
+    HostUpdate { add_iqns, remove_iqns, addresses }
 }
 
 /// All sessions, oldest first.

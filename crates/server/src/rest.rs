@@ -75,6 +75,22 @@ impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body
     }
 }
 
+/// A body with secrets in it: an error does not repeat what was sent.
+struct Secrets<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Secrets<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Refused> {
+        let path = request.uri().path().to_owned();
+        let body = Body::from_request(request, state).await;
+        body.map(|Body(value)| Self(value)).map_err(|_| {
+            let message = "the request's body is not what this path takes; see /v1/openapi.json";
+            Refused(Problem::new(ErrorClass::Usage, path, message))
+        })
+    }
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -111,7 +127,10 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/volumes/{volume}", get(volume).patch(update_volume).delete(delete_volume))
         .route("/v1/volumes/{volume}/grants/{host}", put(grant).delete(revoke))
         .route("/v1/hosts", get(hosts).post(create_host))
-        .route("/v1/hosts/{host}", get(host).delete(delete_host))
+        .route("/v1/hosts/{host}", get(host).patch(update_host).delete(delete_host))
+        .route("/v1/hosts/{host}/chap", put(set_host_chap).delete(clear_host_chap))
+        .route("/v1/discovery", get(discovery))
+        .route("/v1/discovery/chap", put(set_discovery_chap).delete(clear_discovery_chap))
         .route("/v1/sessions", get(sessions))
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
@@ -294,6 +313,58 @@ async fn create_host(
     let (group, new) = (context.group.clone(), convert::new_host(request));
     let (outcome, record) = to_the_end(async move { group.create_host(new).await }).await?;
     Ok(Json(convert::change(outcome, convert::host(&context.group, &record))))
+}
+
+async fn update_host(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+    Body(request): Body<api::UpdateHost>,
+) -> Answer<Change<api::Host>> {
+    let (group, update) = (context.group.clone(), convert::host_update(request));
+    let (outcome, record) = to_the_end(async move { group.update_host(&host, update).await }).await?;
+    Ok(Json(convert::change(outcome, convert::host(&context.group, &record))))
+}
+
+async fn set_host_chap(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+    Secrets(request): Secrets<api::SetChap>,
+) -> Answer<Change<api::Host>> {
+    let (group, new) = (context.group.clone(), convert::new_chap(&request)?);
+    let (outcome, record) = to_the_end(async move { group.set_host_chap(&host, new).await }).await?;
+    Ok(Json(convert::change(outcome, convert::host(&context.group, &record))))
+}
+
+async fn clear_host_chap(
+    State(context): State<Context>,
+    Path(host): Path<String>,
+) -> Answer<Change<api::Host>> {
+    let group = context.group.clone();
+    let (outcome, record) = to_the_end(async move { group.clear_host_chap(&host).await }).await?;
+    Ok(Json(convert::change(outcome, convert::host(&context.group, &record))))
+}
+
+async fn discovery(State(context): State<Context>) -> Json<api::Discovery> {
+    Json(api::Discovery {
+        chap: context.group.with_state(|state| state.group().discovery.as_ref().map(convert::chap)),
+    })
+}
+
+async fn set_discovery_chap(
+    State(context): State<Context>,
+    Secrets(request): Secrets<api::SetChap>,
+) -> Answer<Change<api::Discovery>> {
+    let new = convert::new_chap(&request)?;
+    change_discovery(context, Some(new)).await
+}
+
+async fn clear_discovery_chap(State(context): State<Context>) -> Answer<Change<api::Discovery>> {
+    change_discovery(context, None).await
+}
+
+async fn change_discovery(context: Context, new: Option<control::NewChap>) -> Answer<Change<api::Discovery>> {
+    let (outcome, chap) = to_the_end(async move { context.group.set_discovery_chap(new).await }).await?;
+    Ok(Json(convert::change(outcome, api::Discovery { chap: chap.as_ref().map(convert::chap) })))
 }
 
 async fn delete_host(

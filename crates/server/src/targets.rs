@@ -4,8 +4,8 @@ use crate::reservations;
 use crate::space::SharedSpace;
 use block::{BoxFuture, Volume};
 use control::{
-    Cache, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt, Refusal, ReservationFacts,
-    Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord, reachable_portals,
+    Cache, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt, Refusal,
+    ReservationFacts, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord, reachable_portals,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use target::{
-    Access, Directory, LogLimit, LogicalUnitHandle, LoginRefusal, LoginRequest, Server, SessionInfo,
-    TargetEntry,
+    Access, Account, Authentication, Credential, Directory, LogLimit, LogicalUnitHandle, LoginRefusal,
+    LoginRequest, Secret, Server, SessionInfo, TargetEntry,
 };
 
 /// What INQUIRY says of every volume; host configuration files match on it.
@@ -237,10 +237,28 @@ impl Directory for Targets {
             Ok((access, alias))
         });
         let (access, alias) = decision.map_err(|refusal| self.refused(login, refusal))?;
+        let account = group.host_account(access.host, &login.initiator);
+        let account = account.map_err(|error| self.unreadable(&error, &login.initiator, login.peer))?;
+        let authentication = match account {
+            Some(account) => demand([account], false),
+            None => Authentication::None,
+        };
         let unit = self.unit(access.volume).ok_or(LoginRefusal::Unavailable)?;
         let lun = scsi::Lun::new(0).ok_or(LoginRefusal::Unavailable)?;
         let unit = target::UnitGrant { lun, unit, read_only: access.read_only };
-        Ok(Access { target_alias: alias, units: vec![unit], ..Access::default() })
+        Ok(Access { authentication, target_alias: alias, units: vec![unit] })
+    }
+
+    fn discovery(
+        &self,
+        initiator: &str,
+        peer: SocketAddr,
+    ) -> std::result::Result<Authentication, LoginRefusal> {
+        let group = self.group.read().upgrade().ok_or(LoginRefusal::Unavailable)?;
+        let demanded = group.discovery_demand(LoginAttempt { initiator, source: peer.ip() });
+        let DiscoveryDemand { accounts, optional } =
+            demanded.map_err(|error| self.unreadable(&error, initiator, peer))?;
+        Ok(if accounts.is_empty() { Authentication::None } else { demand(accounts, optional) })
     }
 
     fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry> {
@@ -268,7 +286,28 @@ impl Directory for Targets {
     }
 }
 
+/// The model's accounts as the iSCSI side takes them.
+fn demand(accounts: impl IntoIterator<Item = control::Account>, optional: bool) -> Authentication {
+    let credential = |own: control::Credential| Credential {
+        name: own.user,
+        secret: Secret::new(own.secret.bytes().to_vec()),
+    };
+    let account = |account: control::Account| Account {
+        initiator: credential(account.initiator),
+        target: account.target.map(credential),
+    };
+    Authentication::Chap { accounts: accounts.into_iter().map(account).collect(), optional }
+}
+
 impl Targets {
+    /// Who cannot prove anything to us is not let in without: the host is to try again once that is put right.
+    fn unreadable(&self, error: &Error, initiator: &str, peer: SocketAddr) -> LoginRefusal {
+        if let Some(left_out) = self.log_limit.admit() {
+            tracing::error!(initiator, %peer, left_out, "login put off: {error}");
+        }
+        LoginRefusal::Unavailable
+    }
+
     /// The answer to a refused login; the log says more than the host is told.
     fn refused(&self, login: &LoginRequest, refusal: Refusal) -> LoginRefusal {
         let LoginRequest { initiator, target, peer, .. } = login;

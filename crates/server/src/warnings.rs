@@ -3,6 +3,9 @@
 use block::format_size;
 use control::{Group, PoolView, VolumeView};
 
+/// Most hosts named of those whose secret cannot be read.
+const SECRETS_SHOWN_MAX: usize = 3;
+
 /// The warnings, most urgent first: pools that do not serve, pools that run full, what may be lost.
 pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
     let mut found = Vec::new();
@@ -20,6 +23,11 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
         if let Some(reason) = volume.offline.filter(|_| pool_is_open) {
             found.push(format!("volume {} is offline: {reason}", volume.record.name));
         }
+    }
+    let unreadable = group.unreadable_secrets();
+    found.extend(unreadable.iter().take(SECRETS_SHOWN_MAX).map(ToString::to_string));
+    if let Some(more) = unreadable.len().checked_sub(SECRETS_SHOWN_MAX).filter(|more| *more > 0) {
+        found.push(format!("{more} more hosts have a CHAP secret that cannot be read, and are refused"));
     }
     found.extend(pools.iter().filter_map(fullness));
     found.extend(group.volumes().iter().filter_map(volume_fullness));

@@ -38,6 +38,7 @@ pub use config::{Config, Limits, Portal};
 pub use copies::{Copies, CopyDirectory, Requester};
 pub use directory::{Access, Authentication, Directory, LoginRefusal, LoginRequest, TargetEntry, UnitGrant};
 pub use error::StartError;
+pub use iscsi::chap::{Account, Credential, Secret};
 pub use log_limit::LogLimit;
 pub use registry::{ConnectionInfo, SessionId, SessionInfo};
 pub use reservations::ReservationStore;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::config::TAGS_MAX;
 use super::task::slot_of;
 use super::{Command, Config, Connection, Event, TaskId};
+use crate::chap::Answers;
 use crate::parameters::Parameters;
 use crate::pdu::{TaskManagementFunction, TaskManagementResponse};
 use crate::{Cid, CmdSn, Lun, PayloadPool, Tsih};
@@ -54,13 +55,19 @@ impl<P: PayloadPool + Clone> Session<P> {
         Self {
             tasks_before: config.tasks_before,
             links: vec![(config.cid, leading)],
-            config,
+            // What its nonce was for is done.
+            config: Config { chap: None, ..config },
             pool,
             numbers,
             agreed: None,
             functions: HashMap::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// What the next connection logs in with: each needs a nonce of its own. Without, it offers no authentication.
+    pub fn authenticate_next(&mut self, chap: Option<Answers>) {
+        self.config.chap = chap;
     }
 
     /// Another connection was made, to be `cid` of the session; with the CID of one that is there it takes that one's
@@ -77,6 +84,7 @@ impl<P: PayloadPool + Clone> Session<P> {
             tsih,
             cid,
             tags,
+            chap: self.config.chap.take(),
             cmd_sn: self.numbers.cmd_sn,
             session: Some(parameters),
             tasks_before: self.tasks_before,
