@@ -33,7 +33,7 @@ pub(crate) fn run(bench: &Bench, out: Output) -> Result<(), Problem> {
             let count = report.verify.as_ref().map_or(0, |verify| verify.fault_count);
             let message =
                 format!("{count} blocks do not hold what was acknowledged; the report lists the first");
-            Err(Problem::new(ErrorClass::VerifyFailed, bench.urls.join(" "), message))
+            Err(Problem::new(ErrorClass::VerifyFailed, shown(bench), message))
         }
         Err(error) => Err(problem(bench, &error)),
     }
@@ -67,6 +67,12 @@ fn config(bench: &Bench) -> Result<LoadConfig, Problem> {
         seed: bench.seed,
         ..usual
     })
+}
+
+/// The URLs without secrets.
+fn shown(bench: &Bench) -> String {
+    let urls = bench.urls.iter().filter_map(|url| url.parse::<TargetUrl>().ok());
+    urls.map(|url| url.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 type Pair = (Option<Credentials>, Option<Credentials>);
@@ -136,7 +142,7 @@ fn problem(bench: &Bench, error: &LoadError) -> Problem {
         LoadError::Ledger(_) => ErrorClass::Invalid,
         _ => ErrorClass::Internal,
     };
-    Problem::new(class, bench.urls.join(" "), error.to_string())
+    Problem::new(class, shown(bench), error.to_string())
 }
 
 /// Commands that failed are no clean run.
