@@ -87,6 +87,8 @@ def bench():
         expect(works or "authentication failure" in run.stderr, lambda: run.stderr)
     run = load(f"{NAME}%{SECRET}@{url}?target_user=palisade&target_password={OWN}")
     expect(run.returncode == 0, lambda: run.stderr)
+    run = load(f"{NAME}%{SECRET}@{url}?target_user=palisade&target_password={OWN}", "--connections", 3)
+    expect(run.returncode == 0, lambda: f"each of three connections proves itself: {run.stderr}")
     run = load(f"{NAME}%{SECRET}@{url}?target_user=palisade&target_password=wrong group secret")
     expect(run.returncode != 0 and "secret" not in run.stderr.replace("wrong user name or secret", ""), lambda: run.stderr)
 
