@@ -5,7 +5,7 @@ use iscsi::parameters::Offer;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// An address to listen on.
+/// An address to listen on, or one that hosts are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Portal {
     /// Address and port; an unspecified address listens on all of the machine's.
@@ -54,7 +54,7 @@ const CONNECTIONS_PER_SESSION_MAX: u16 = 16;
 /// What a server is told when it starts.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// Where to listen from the start; none of them may fail. Others come and go while the server runs.
     pub portals: Vec<Portal>,
     /// Reactor threads; 0 for one a core.
     pub reactors: usize,

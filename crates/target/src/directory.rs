@@ -1,6 +1,6 @@
 //! Who may see what: decided outside, asked here.
 
-use crate::LogicalUnitHandle;
+use crate::{LogicalUnitHandle, Portal};
 use iscsi::Isid;
 use iscsi::chap::Account;
 use std::net::SocketAddr;
@@ -19,6 +19,8 @@ pub struct LoginRequest {
     pub peer: SocketAddr,
     /// The address of ours it connected to.
     pub local: SocketAddr,
+    /// The session is there already, and this is about what it may do from now on.
+    pub established: bool,
 }
 
 /// A logical unit that a session may use.
@@ -82,7 +84,7 @@ pub struct TargetEntry {
     /// The target's iSCSI name.
     pub name: String,
     /// Where it is found; empty for this server's own portals.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Portal>,
 }
 
 /// Who may see what. Called on reactor threads: answers come from memory, at once.

@@ -16,9 +16,6 @@ pub enum StartError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// No portal was given.
-    #[error("no portal to listen on; give at least one address")]
-    NoPortal,
     /// The system gives no thread or descriptor for a reactor.
     #[error("cannot start a reactor thread: {0}; raise the limits on threads and open files")]
     Reactor(std::io::Error),

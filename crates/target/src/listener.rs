@@ -41,13 +41,14 @@ pub(crate) fn bind(portal: Portal) -> Result<(TcpListener, SocketAddr), StartErr
     listen().map_err(|error| StartError::listen(portal.address, error))
 }
 
-/// Accepts connections of one portal until told to stop.
+/// Accepts connections of one portal until the server stops or the portal is closed.
 pub(crate) async fn accept(
     shared: Arc<Shared>,
     reactors: Arc<Reactors>,
     portal: Portal,
     listener: TcpListener,
     mut stop: watch::Receiver<bool>,
+    mut closed: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -56,6 +57,7 @@ pub(crate) async fn accept(
     loop {
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
+            _ = closed.wait_for(|closed| *closed) => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -1,5 +1,6 @@
 //! Deciding on logins and answering discovery.
 
+use crate::config::Portal;
 use crate::connection::{Arrival, Place};
 use crate::directory::{Access, Authentication, LoginRefusal, LoginRequest};
 use crate::registry::{Admission, Mailbox, Port, SessionEntry};
@@ -9,7 +10,6 @@ use iscsi::Tsih;
 use iscsi::parameters::SessionType;
 use iscsi::pdu::LoginStatus;
 use iscsi::target::{LoginAccept, LoginRequested, Redirect, SendTargets, TargetAddress, TargetRecord};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -147,6 +147,7 @@ fn authorize(shared: &Shared, place: &Place, request: &LoginRequested) -> Result
         isid: request.isid,
         peer: place.peer,
         local: place.local,
+        established: false,
     };
     let access = shared.directory.authorize(&login)?;
     let LoginRequest { initiator, target, isid, .. } = login;
@@ -163,6 +164,7 @@ pub(crate) fn authorize_again(shared: &Shared, session: &Session) -> Option<Acce
         isid: port.isid,
         peer: entry.peer,
         local: entry.local,
+        established: true,
     };
     shared.directory.authorize(&login).ok()
 }
@@ -187,8 +189,11 @@ pub(crate) fn targets(
 }
 
 fn record(shared: &Shared, place: &Place, target: crate::TargetEntry) -> TargetRecord {
-    let address =
-        |address: SocketAddr| TargetAddress { address: address.to_string(), portal_group_tag: place.group };
-    let own = if target.addresses.is_empty() { shared.addresses_for(place.local) } else { target.addresses };
+    let address = |portal: Portal| TargetAddress {
+        address: portal.address.to_string(),
+        portal_group_tag: portal.group,
+    };
+    let here = Portal { address: place.local, group: place.group };
+    let own = if target.addresses.is_empty() { shared.portals.seen_from(here) } else { target.addresses };
     TargetRecord { name: target.name, addresses: own.into_iter().map(address).collect() }
 }

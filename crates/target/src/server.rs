@@ -1,12 +1,13 @@
 //! The server: portals, reactors, and the view of them from outside.
 
 use crate::authentication::{AuthenticationCounts, Guard};
-use crate::config::Config;
+use crate::config::{Config, Portal};
 use crate::directory::Directory;
 use crate::error::StartError;
 use crate::listener;
 use crate::log_limit::LogLimit;
 use crate::memory::Gauge;
+use crate::portals::{Open, Portals};
 use crate::reactor::{Reactors, Threads};
 use crate::registry::{Message, Registry, SessionId, SessionInfo};
 use block::BufferPool;
@@ -30,7 +31,7 @@ pub(crate) struct Shared {
     /// For what anyone can cause who reaches a portal.
     pub(crate) log_limit: LogLimit,
     pub(crate) guard: Guard,
-    addresses: Vec<SocketAddr>,
+    pub(crate) portals: Portals,
     origin: Instant,
 }
 
@@ -43,17 +44,6 @@ impl Shared {
     /// The same as the timer counts it.
     pub(crate) fn instant(&self, at: Duration) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.origin + at)
-    }
-
-    /// Where discovery that came to `local` is told to connect: there, and to the other portals that whoever
-    /// reached this one can reach.
-    pub(crate) fn addresses_for(&self, local: SocketAddr) -> Vec<SocketAddr> {
-        let reachable = |address: &&SocketAddr| {
-            let ip = address.ip();
-            **address != local && !ip.is_unspecified() && ip.is_loopback() == local.ip().is_loopback()
-        };
-        let others = self.addresses.iter().filter(reachable).copied();
-        std::iter::once(local).chain(others).collect()
     }
 }
 
@@ -77,20 +67,18 @@ pub struct Status {
 /// A running iSCSI server. Dropping it closes every connection and waits for its threads.
 pub struct Server {
     shared: Arc<Shared>,
+    reactors: Arc<Reactors>,
     stop_accepting: watch::Sender<bool>,
     threads: Option<Threads>,
 }
 
 impl Server {
-    /// Binds the portals and starts the reactors.
+    /// Binds the portals, if any are given yet, and starts the reactors.
     ///
     /// # Errors
     /// If a portal cannot be bound or a thread not started; nothing is left running then.
     #[allow(clippy::disallowed_methods, reason = "this crate's clock starts here")]
     pub fn start(config: Config, directory: Arc<dyn Directory>) -> Result<Self, StartError> {
-        if config.portals.is_empty() {
-            return Err(StartError::NoPortal);
-        }
         let listeners = config.portals.iter().map(|portal| listener::bind(*portal));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -101,28 +89,62 @@ impl Server {
             buffers: BufferPool::default(),
             log_limit: LogLimit::default(),
             guard: Guard::default(),
-            addresses: listeners.iter().map(|(_, address)| *address).collect(),
+            portals: Portals::default(),
             origin: Instant::now(),
             directory,
             config,
         });
         let (reactors, threads) = Reactors::start(&shared, reactors)?;
-        let (stop_accepting, stop) = watch::channel(false);
-        for ((listener, address), portal) in listeners.into_iter().zip(&shared.config.portals) {
-            tracing::info!(%address, "portal open");
-            let accept =
-                listener::accept(Arc::clone(&shared), Arc::clone(&reactors), *portal, listener, stop.clone());
-            if let Some(first) = reactors.first() {
-                first.spawn(accept);
-            }
+        let groups: Vec<_> = shared.config.portals.iter().map(|portal| portal.group).collect();
+        let stop_accepting = watch::channel(false).0;
+        let server = Self { shared, reactors, stop_accepting, threads: Some(threads) };
+        for ((listener, address), group) in listeners.into_iter().zip(groups) {
+            server.accept_on(listener, Portal { address, group });
         }
-        Ok(Self { shared, stop_accepting, threads: Some(threads) })
+        Ok(server)
+    }
+
+    fn accept_on(&self, listener: std::net::TcpListener, portal: Portal) {
+        let Some(first) = self.reactors.first() else { return };
+        let (stop, closed) = watch::channel(false);
+        let (shared, reactors) = (Arc::clone(&self.shared), Arc::clone(&self.reactors));
+        let stopped = self.stop_accepting.subscribe();
+        let accept = first.spawn(listener::accept(shared, reactors, portal, listener, stopped, closed));
+        tracing::info!(address = %portal.address, group = portal.group.0, "portal open");
+        self.shared.portals.add(Open { portal, stop, accept });
+    }
+
+    /// Opens a portal more. Returns it with the port that the system chose, if it was to choose one.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub fn add_portal(&self, portal: Portal) -> Result<Portal, StartError> {
+        let (listener, address) = listener::bind(portal)?;
+        let portal = Portal { address, group: portal.group };
+        self.accept_on(listener, portal);
+        Ok(portal)
+    }
+
+    /// Closes a portal: when ready, its address is free for others. Sessions that came through it stay. False if it is
+    /// not open.
+    pub async fn remove_portal(&self, address: SocketAddr) -> bool {
+        let Some(accept) = self.shared.portals.take(address) else { return false };
+        // An error means that it has ended with the reactor.
+        let _ = accept.await;
+        tracing::info!(%address, "portal closed");
+        true
+    }
+
+    /// The portals that are open, with the ports the system chose.
+    #[must_use]
+    pub fn portals(&self) -> Vec<Portal> {
+        self.shared.portals.list()
     }
 
     /// The addresses listened on, with the ports the system chose.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.shared.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.portals().iter().map(|portal| portal.address).collect()
     }
 
     /// The sessions there are.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use scsi::{
     Availability, ByteRange, Cdb, Completion, ConfigError, DataOut, LogicalUnit, LogicalUnitConfig,
     MediaCommand, MediaFailure, MediaFailureKind, MediaOutcome, NexusId, NexusInfo, NotKept, Pending,
-    PendingReservation, Reservations, SpaceWarning, Step, UnitAttention,
+    PendingReservation, PortGroup, Reservations, SpaceWarning, Step, UnitAttention,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -111,6 +111,11 @@ impl LogicalUnitHandle {
     /// Takes the unit off line (NOT READY) or back.
     pub fn set_availability(&self, availability: Availability) {
         self.inner.lock().unit.set_availability(availability);
+    }
+
+    /// Takes the target port groups as they are now. Every host is told if it sees a difference.
+    pub fn set_port_groups(&self, groups: Vec<PortGroup>) {
+        self.inner.lock().unit.set_port_groups(groups);
     }
 
     /// Makes a unit attention pending for every host.
