@@ -104,13 +104,13 @@ impl State {
 
 /// Where an address can be reached from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     Machine,
     Link,
     Network,
 }
 
-fn scope(address: IpAddr) -> Scope {
+pub(crate) fn scope(address: IpAddr) -> Scope {
     match address.to_canonical() {
         ip if ip.is_loopback() => Scope::Machine,
         IpAddr::V4(v4) if v4.is_link_local() => Scope::Link,

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Exists,
     /// The object is being used.
     InUse,
+    /// A network address is another program's, or not this machine's.
+    AddressInUse,
     /// No room.
     NoSpace,
     /// The pool behind the object is not open.

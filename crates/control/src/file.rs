@@ -1,7 +1,8 @@
 //! The group's file: what outlives the process and belongs to no single pool.
 
 use crate::{
-    Error, ErrorKind, GroupRecord, HostId, HostRecord, PoolId, PoolRecord, Result, VolumeId, VolumeRecord,
+    Error, ErrorKind, GroupRecord, HostId, HostRecord, PoolId, PoolRecord, PortalSet, Result, VolumeId,
+    VolumeRecord,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
@@ -13,6 +14,8 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const GROUP: Table = TableDefinition::new("group");
 const POOLS: Table = TableDefinition::new("pools");
 const HOSTS: Table = TableDefinition::new("hosts");
+/// One record: all portals. None before the first change of them.
+const PORTALS: Table = TableDefinition::new("portals");
 /// What pools last said of their volumes, to know them while a pool is offline.
 const VOLUMES: Table = TableDefinition::new("volumes");
 
@@ -31,6 +34,7 @@ pub(crate) struct Contents {
     pub(crate) pools: Vec<PoolRecord>,
     pub(crate) hosts: Vec<HostRecord>,
     pub(crate) volumes: Vec<VolumeRecord>,
+    pub(crate) portals: PortalSet,
 }
 
 /// One change to the file.
@@ -42,6 +46,7 @@ pub(crate) enum FileChange {
     RemoveHost(HostId),
     PutVolume(VolumeRecord),
     RemoveVolume(VolumeId),
+    PutPortals(PortalSet),
 }
 
 impl GroupFile {
@@ -84,6 +89,7 @@ impl GroupFile {
             pools: self.read_all(POOLS)?,
             hosts: self.read_all(HOSTS)?,
             volumes: self.read_all(VOLUMES)?,
+            portals: self.read_all(PORTALS)?.pop().unwrap_or_default(),
         })
     }
 
@@ -99,6 +105,7 @@ impl GroupFile {
                 FileChange::RemoveHost(id) => (HOSTS, id.to_string(), None),
                 FileChange::PutVolume(record) => (VOLUMES, record.id.to_string(), Some(self.encode(record)?)),
                 FileChange::RemoveVolume(id) => (VOLUMES, id.to_string(), None),
+                FileChange::PutPortals(set) => (PORTALS, "record".to_owned(), Some(self.encode(set)?)),
             });
         }
         self.write(|transaction| {

@@ -1,9 +1,13 @@
 //! What the model asks of the iSCSI side.
 
-use crate::{HostId, KeptReservations, ReservationFacts, Result, SpaceWarning, VolumeId, VolumeRecord};
+use crate::{
+    HostId, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result, SpaceWarning, VolumeId,
+    VolumeRecord,
+};
 use block::{BoxFuture, Volume};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Number of a session, unique while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,4 +80,23 @@ pub trait Frontend: Send + Sync + 'static {
     /// on, or write. Told is at once; when ready, no command of a session that had to go is running any more, or
     /// waiting for that took too long.
     fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()>;
+
+    /// Opens a portal. Returns its address with the port that the system chose, if it was to choose one.
+    ///
+    /// # Errors
+    /// `AddressInUse` or `Denied` if it cannot be bound.
+    fn open_portal(&self, address: SocketAddr, tag: PortalGroupTag) -> Result<SocketAddr>;
+
+    /// Closes a portal; when ready, its address is free. Sessions stay.
+    fn close_portal(&self, address: SocketAddr) -> BoxFuture<'_, ()>;
+
+    /// The portals that are open.
+    fn open_portals(&self) -> Vec<SocketAddr>;
+
+    /// The portals are these from now on: hosts are told of the paths, and logins decided by them.
+    fn portals_changed(&self, portals: PortalSet);
+
+    /// Has the sessions of portals leave: asks them, and cuts those that are there after `within`. Returns at once. It
+    /// ends early for a portal that serves again.
+    fn empty_portals(&self, portals: Vec<SocketAddr>, within: Duration);
 }

@@ -59,6 +59,7 @@ impl Group {
         let key = blocking(&*runtime, move || SecretKey::load(key_file, (!sealed).then_some(random))).await?;
         let mut state = State::new(contents.group);
         state.hosts = contents.hosts.into_iter().map(|host| (host.id, host)).collect();
+        state.portals = contents.portals;
         for record in contents.volumes {
             let entry =
                 VolumeEntry { record, offline: Some("its pool is offline".to_owned()), leaving: false };

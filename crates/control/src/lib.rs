@@ -16,6 +16,7 @@ mod identity;
 mod names;
 mod network;
 mod pools;
+mod portals;
 mod records;
 mod reservations;
 mod sealed;
@@ -37,6 +38,10 @@ pub use identity::{HostId, Naa, PoolId, VolumeId};
 pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
 pub use network::Network;
 pub use pools::NewPool;
+pub use portals::{
+    Destination, DrainRequest, GroupPath, NewPortal, PathState, PathUpdate, PortalChoice, PortalCondition,
+    PortalGroupRecord, PortalGroupTag, PortalMode, PortalRecord, PortalSet, PortalView,
+};
 pub use records::{
     Cache, ChapRecord, Grant, GroupRecord, HostRecord, MutualRecord, PoolRecord, VolumeRecord,
 };

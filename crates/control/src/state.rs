@@ -2,9 +2,10 @@
 
 use crate::{
     DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, PoolEngine, PoolId, PoolRecord,
-    PoolUsage, Result, VolumeId, VolumeRecord,
+    PoolUsage, PortalSet, Result, VolumeId, VolumeRecord,
 };
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A pool, open or not.
@@ -31,6 +32,9 @@ pub struct State {
     pub(crate) pools: BTreeMap<PoolId, PoolEntry>,
     pub(crate) volumes: BTreeMap<VolumeId, VolumeEntry>,
     pub(crate) hosts: BTreeMap<HostId, HostRecord>,
+    pub(crate) portals: PortalSet,
+    /// Why portals are not open that should be.
+    pub(crate) portal_faults: BTreeMap<SocketAddr, String>,
 }
 
 /// A pool as people see it.
@@ -69,13 +73,26 @@ pub struct VolumeView {
 
 impl State {
     pub(crate) fn new(group: GroupRecord) -> Self {
-        Self { group, pools: BTreeMap::new(), volumes: BTreeMap::new(), hosts: BTreeMap::new() }
+        Self {
+            group,
+            pools: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            portals: PortalSet::default(),
+            portal_faults: BTreeMap::new(),
+        }
     }
 
     /// The group.
     #[must_use]
     pub fn group(&self) -> &GroupRecord {
         &self.group
+    }
+
+    /// The portals.
+    #[must_use]
+    pub fn portals(&self) -> &PortalSet {
+        &self.portals
     }
 
     /// All hosts.

@@ -2,13 +2,14 @@
 
 use super::SPREAD;
 use crate::{
-    Frontend, KeptReservations, ReservationFacts, ReservationKeeper, ReservationRecord, Result, SessionFacts,
-    SpaceWarning, VolumeId, VolumeRecord,
+    Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, ReservationKeeper,
+    ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Runtime, Task, Volume};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +23,9 @@ pub struct SimFrontend {
     sessions: Mutex<Vec<SessionFacts>>,
     kept: Mutex<BTreeMap<VolumeId, KeptReservations>>,
     reservations: Mutex<BTreeMap<VolumeId, ReservationFacts>>,
+    portals: Mutex<Vec<SocketAddr>>,
+    taken: Mutex<Vec<SocketAddr>>,
+    paths: Mutex<PortalSet>,
 }
 
 impl SimFrontend {
@@ -38,6 +42,16 @@ impl SimFrontend {
     /// The reservations a volume was published with, and where to keep others.
     pub fn kept(&self, id: VolumeId) -> Option<(Option<ReservationRecord>, ReservationKeeper)> {
         self.kept.lock().get(&id).map(|kept| (kept.record.clone(), kept.keeper.clone()))
+    }
+
+    /// Portals at these addresses cannot be opened.
+    pub fn take_addresses(&self, addresses: &[SocketAddr]) {
+        *self.taken.lock() = addresses.to_vec();
+    }
+
+    /// The portals as last told.
+    pub fn told_portals(&self) -> PortalSet {
+        self.paths.lock().clone()
     }
 
     /// The volumes with a target.
@@ -105,6 +119,33 @@ impl Frontend for SimFrontend {
             session.read_only = grant_of(session.host).is_none_or(|grant| grant.read_only);
         }
         Box::pin(ready(()))
+    }
+
+    fn open_portal(&self, address: SocketAddr, _tag: PortalGroupTag) -> Result<SocketAddr> {
+        if self.taken.lock().contains(&address) {
+            let message = "another program has the address";
+            return Err(Error::new(ErrorKind::AddressInUse, format!("portal {address}"), message));
+        }
+        self.portals.lock().push(address);
+        Ok(address)
+    }
+
+    fn close_portal(&self, address: SocketAddr) -> BoxFuture<'_, ()> {
+        self.portals.lock().retain(|portal| *portal != address);
+        Box::pin(ready(()))
+    }
+
+    fn open_portals(&self) -> Vec<SocketAddr> {
+        self.portals.lock().clone()
+    }
+
+    fn portals_changed(&self, portals: PortalSet) {
+        *self.paths.lock() = portals;
+    }
+
+    /// Sessions go at once.
+    fn empty_portals(&self, portals: Vec<SocketAddr>, _within: Duration) {
+        self.sessions.lock().retain(|session| !portals.contains(&session.portal));
     }
 }
 
