@@ -1,9 +1,9 @@
 //! A typed client of the API, over the daemon's Unix socket or TCP on this machine.
 
 use crate::{
-    Change, CreateHost, CreatePool, CreateVolume, Discovery, ErrorClass, ExtendPool, GrantRequest, Host,
-    PREFIX, Pool, Problem, Reservations, Session, SetChap, Status, UpdateHost, UpdatePool, UpdateVolume,
-    Volume,
+    AddPortal, Change, CreateHost, CreatePool, CreateVolume, Discovery, DrainPortals, ErrorClass, ExtendPool,
+    GrantRequest, Host, MovePortal, PREFIX, Pool, Portal, PortalChange, Problem, Reservations, ResumePortals,
+    Session, SetChap, Status, UpdateHost, UpdatePool, UpdatePortalGroup, UpdateVolume, Volume,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -296,6 +296,71 @@ impl Client {
     /// See [`Client::status`]; `in-use` while it has grants.
     pub async fn delete_host(&self, host: &str, force: bool) -> Result<Change<Host>, ClientError> {
         self.send(Method::DELETE, &format!("/hosts/{}?force={force}", segment(host)), None::<&()>).await
+    }
+
+    /// All portals, by group.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn portals(&self) -> Result<Vec<Portal>, ClientError> {
+        self.get("/portals").await
+    }
+
+    /// Opens a portal.
+    ///
+    /// # Errors
+    /// See [`Client::status`]; `address-in-use` if it cannot be had.
+    pub async fn add_portal(&self, request: &AddPortal) -> Result<Change<Portal>, ClientError> {
+        self.send(Method::POST, "/portals", Some(request)).await
+    }
+
+    /// Closes a portal; with `force` also while sessions use it, or though it is the last.
+    ///
+    /// # Errors
+    /// See [`Client::status`]; `in-use`.
+    pub async fn remove_portal(&self, portal: &str, force: bool) -> Result<Change<Portal>, ClientError> {
+        let path = format!("/portals/{}?force={force}", segment(portal));
+        self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Sends the hosts of a portal elsewhere for good.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn move_portal(
+        &self,
+        portal: &str,
+        request: &MovePortal,
+    ) -> Result<Change<Portal>, ClientError> {
+        self.send(Method::POST, &format!("/portals/{}/move", segment(portal)), Some(request)).await
+    }
+
+    /// Takes portals out of service. Answered at once: [`Client::portals`] tells how many sessions are left.
+    ///
+    /// # Errors
+    /// See [`Client::status`]; `in-use` if no other portal serves.
+    pub async fn drain_portals(&self, request: &DrainPortals) -> Result<PortalChange, ClientError> {
+        self.send(Method::POST, "/portals/drain", Some(request)).await
+    }
+
+    /// Puts portals back into service.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn resume_portals(&self, request: &ResumePortals) -> Result<PortalChange, ClientError> {
+        self.send(Method::POST, "/portals/resume", Some(request)).await
+    }
+
+    /// Changes what hosts are told of a portal group's paths.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn update_portal_group(
+        &self,
+        tag: u16,
+        request: &UpdatePortalGroup,
+    ) -> Result<PortalChange, ClientError> {
+        self.send(Method::PATCH, &format!("/portal-groups/{tag}"), Some(request)).await
     }
 
     /// All iSCSI sessions.

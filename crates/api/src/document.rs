@@ -2,6 +2,9 @@
 //! and a test there holds the two together.
 
 use crate::chap::{Discovery, SetChap};
+use crate::portals::{
+    AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
+};
 use crate::reservations::Reservations;
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
@@ -67,6 +70,14 @@ operations! {
     discovery_chap_set: put "/v1/discovery/chap" "group" "Sets what everybody has to prove at discovery" () body SetChap => Change<Discovery>;
     discovery_chap_clear: delete "/v1/discovery/chap" "group" "Lets everybody discover without proof" () => Change<Discovery>;
     host_delete: delete "/v1/hosts/{host}" "hosts" "Forgets a host" ("host") query "force" => Change<Host>;
+    portal_list: get "/v1/portals" "portals" "All portals, by group" () => Vec<Portal>;
+    portal_add: post "/v1/portals" "portals" "Opens a portal" () body AddPortal => Change<Portal>;
+    portal_show: get "/v1/portals/{portal}" "portals" "One portal" ("portal") => Portal;
+    portal_remove: delete "/v1/portals/{portal}" "portals" "Closes a portal" ("portal") query "force" => Change<Portal>;
+    portal_move: post "/v1/portals/{portal}/move" "portals" "Sends hosts of a portal elsewhere for good" ("portal") body MovePortal => Change<Portal>;
+    portal_drain: post "/v1/portals/drain" "portals" "Takes portals out of service; the list tells how far it is" () body DrainPortals => PortalChange;
+    portal_resume: post "/v1/portals/resume" "portals" "Puts portals back into service" () body ResumePortals => PortalChange;
+    portal_group_update: patch "/v1/portal-groups/{group}" "portals" "Changes what hosts are told of a group's paths" ("group") body UpdatePortalGroup => PortalChange;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
 }
 

@@ -166,7 +166,7 @@ static TABLE: [ErrorFacts; 17] = [
     row(
         ErrorClass::AddressInUse,
         "address-in-use",
-        None,
+        Some(409),
         15,
         "Another program has the address, or this machine has not. Choose one with --portal or --api.",
     ),

@@ -8,6 +8,7 @@ mod chap;
 mod client;
 mod document;
 mod error;
+mod portals;
 mod reservations;
 mod types;
 
@@ -15,6 +16,10 @@ pub use chap::{Chap, Discovery, Secret, SetChap, SetMutual};
 pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
+pub use portals::{
+    AddPortal, DrainPortals, MovePortal, PathState, Portal, PortalChange, PortalState, ResumePortals,
+    UpdatePortalGroup,
+};
 pub use reservations::{Registration, Reservations};
 pub use types::{
     CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,

@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Discovery: what has to be proven before targets are shown
     #[command(subcommand)]
     Discovery(Discovery),
+    /// Portals: the addresses on which hosts reach the group, and the paths they make
+    #[command(subcommand)]
+    Portal(Portal),
     /// Sessions: who is connected
     #[command(subcommand)]
     Session(Session),
@@ -56,7 +59,8 @@ pub(crate) enum Command {
 /// The daemon.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address and port to serve hosts on; may be given several times [default: every address, port 3260]
+    /// Address and port to serve hosts on, until `palisade portal` has changed anything: from then on the group remembers
+    /// its portals; may be given several times [default: every address, port 3260]
     #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = portal)]
     portals: Vec<SocketAddr>,
     /// Serve the API on TCP, too: on this machine only, as long as it has no authentication
@@ -315,6 +319,113 @@ pub(crate) enum Discovery {
     },
 }
 
+/// Verbs on portals.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Portal {
+    /// List portals, by group
+    List,
+    /// Open a portal; hosts find it by discovery
+    Add {
+        /// Address and port
+        #[arg(value_name = "ADDR:PORT", value_parser = portal)]
+        portal: SocketAddr,
+        /// Tag of its group; a group is one path for hosts [default: the fabric's group, or 1]
+        #[arg(long, value_name = "TAG")]
+        group: Option<u16>,
+        /// Label of the network the group is on, for example A or B; a new one makes a new group
+        #[arg(long, value_name = "LABEL")]
+        fabric: Option<String>,
+    },
+    /// Close a portal
+    Remove {
+        /// Portal
+        #[arg(value_name = "ADDR:PORT", value_parser = portal)]
+        portal: SocketAddr,
+        /// Keep it open to tell hosts that it has moved there for good; removing it once more closes it
+        #[arg(long, value_name = "ADDR:PORT", value_parser = portal, conflicts_with = "force")]
+        moved_to: Option<SocketAddr>,
+        /// End its sessions; close it although it is the last
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take portals out of service: hosts go elsewhere, without an I/O error
+    Drain {
+        /// Portal
+        #[arg(value_name = "ADDR:PORT", value_parser = portal, required_unless_present = "group", conflicts_with = "group")]
+        portal: Option<SocketAddr>,
+        /// All portals of the group with this tag
+        #[arg(long, value_name = "TAG")]
+        group: Option<u16>,
+        /// Send hosts there [default: where they have the least change]
+        #[arg(long, value_name = "ADDR:PORT", value_parser = portal)]
+        to: Option<SocketAddr>,
+        /// How long sessions may take to leave; then they are cut
+        #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        within: u32,
+        /// Also if no other portal serves: hosts wait until it is resumed
+        #[arg(long)]
+        force: bool,
+        /// Do not wait until sessions have left
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Put portals back into service
+    Resume {
+        /// Portal
+        #[arg(value_name = "ADDR:PORT", value_parser = portal, required_unless_present = "group", conflicts_with = "group")]
+        portal: Option<SocketAddr>,
+        /// All portals of the group with this tag
+        #[arg(long, value_name = "TAG")]
+        group: Option<u16>,
+    },
+    /// Change what hosts are told of the paths through a group (ALUA)
+    Set {
+        /// Tag of the group
+        #[arg(long, value_name = "TAG")]
+        group: u16,
+        /// State of its paths
+        #[arg(long, value_enum)]
+        state: Option<Path>,
+        /// Whether hosts should rather use it
+        #[arg(long, value_enum)]
+        preferred: Option<YesNo>,
+        /// Label of the network it is on
+        #[arg(long, value_name = "LABEL")]
+        fabric: Option<String>,
+        /// Only hosts of this volume are told the state
+        #[arg(long, requires = "state")]
+        volume: Option<String>,
+    },
+}
+
+/// State of paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Path {
+    /// As good as any
+    Optimized,
+    /// Usable; others are better
+    NonOptimized,
+    /// No I/O until a host asks for the path
+    Standby,
+    /// No I/O
+    Unavailable,
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    /// It is so
+    Yes,
+    /// It is not
+    No,
+}
+
+impl From<YesNo> for bool {
+    fn from(answer: YesNo) -> Self {
+        answer == YesNo::Yes
+    }
+}
+
 /// Verbs on sessions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
@@ -496,6 +607,14 @@ mod tests {
             "palisade discovery set --no-chap",
             "palisade discovery show",
             "palisade host delete web --force",
+            "palisade portal list",
+            "palisade portal add 192.0.2.1 --group 2 --fabric B",
+            "palisade portal remove 192.0.2.1:3260 --force",
+            "palisade portal remove 192.0.2.1:3260 --moved-to 198.51.100.1",
+            "palisade portal drain 192.0.2.1:3260 --to 198.51.100.1:3260 --within 60",
+            "palisade portal drain --group 2 --no-wait",
+            "palisade portal resume --group 2",
+            "palisade portal set --group 2 --state non-optimized --preferred no --volume mail --fabric B",
             "palisade session list",
             "palisade status --data /tmp/x",
             "palisade serve",
@@ -526,6 +645,9 @@ mod tests {
             "palisade host set web --chap --no-chap",
             "palisade host set web --mutual",
             "palisade serve --portal nowhere",
+            "palisade portal drain",
+            "palisade portal drain 192.0.2.1 --group 1",
+            "palisade portal set --group 2 --volume mail",
             "palisade bench",
             "palisade --no-such-option status",
         ];

@@ -10,6 +10,7 @@ mod help;
 mod hosts;
 mod output;
 mod pools;
+mod portals;
 mod reference;
 mod status;
 mod validate;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
+        Command::Portal(verb) => ask(data, async |client| portals::run(&client, verb, out).await),
         Command::Host(verb) => ask(data, async |client| hosts::run(&client, verb, out).await),
     }
 }

@@ -267,3 +267,68 @@ fn the_demo_is_served_and_a_second_daemon_is_not() {
     assert_eq!(third.status.code(), Some(15), "{}", String::from_utf8_lossy(&third.stderr));
     daemon.stop();
 }
+
+/// Two fabrics under load; one is taken out of service, then the other.
+#[test]
+fn portals_are_drained_under_load_and_no_host_sees_an_error() {
+    let mut daemon = Daemon::new();
+    daemon.start(&[]);
+    let url = daemon.with_volume("64MiB");
+    let (one, two) = (format!("127.0.0.1:{}", daemon.port), format!("127.0.0.2:{}", daemon.port));
+    let added = daemon.json(&["portal", "add", &two, "--fabric", "B"]);
+    assert_eq!((&added["outcome"], &added["group"]), (&"created".into(), &2.into()));
+    let file = ledger(daemon.directory.path());
+    let other = url.replace("127.0.0.1", "127.0.0.2");
+    let load = ["--sessions", "2", "--rw", "mix:40", "--depth", "8", "--seconds", "14", "--verify", &file];
+    let bench = daemon.bench(&url, &[&[other.as_str()], &load[..]].concat());
+
+    let portals_in_use = |daemon: &Daemon| {
+        let sessions = daemon.json(&["session", "list"]);
+        let busy = sessions.as_array().unwrap().iter().filter(|session| {
+            session["volume"] == "mail" && session["commands"].as_u64().is_some_and(|commands| commands > 50)
+        });
+        busy.map(|session| session["portal"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let until = |daemon: &Daemon, wanted: &[&String]| {
+        let begun = Instant::now();
+        loop {
+            let mut seen = portals_in_use(daemon);
+            seen.sort();
+            if seen.iter().eq(wanted.iter().copied()) {
+                return;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{seen:?}, not {wanted:?}: {}",
+                daemon.logged()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    until(&daemon, &[&one, &two]);
+    let drained = daemon.json(&["portal", "drain", "--group", "1"]);
+    assert_eq!(
+        (&drained["portals"][0]["state"], &drained["portals"][0]["sessions"]),
+        (&"drained".into(), &0.into())
+    );
+    until(&daemon, &[&two, &two]);
+    assert_eq!(daemon.status_of(&["portal", "drain", &two]), 6, "nobody is left without a portal");
+    daemon.json(&["portal", "resume", "--group", "1"]);
+    daemon.json(&["portal", "drain", &two, "--to", &one]);
+    until(&daemon, &[&one, &one]);
+
+    let done = report(bench);
+    assert_eq!((&done["errors"], &done["verify"]["fault_count"]), (&0.into(), &0.into()), "{done}");
+    assert!(done["reconnects"].as_u64().unwrap() >= 2, "{done}");
+
+    daemon.stop();
+    daemon.start(&[]);
+    let portals = daemon.json(&["portal", "list"]);
+    assert_eq!(
+        (&portals[0]["state"], &portals[1]["state"]),
+        (&"serving".into(), &"drained".into()),
+        "{portals}"
+    );
+    assert_eq!((&portals[1]["address"], &portals[1]["fabric"]), (&two.into(), &"B".into()));
+    daemon.stop();
+}

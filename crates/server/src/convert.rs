@@ -13,6 +13,7 @@ pub(crate) fn problem(error: &Error) -> api::Problem {
         ErrorKind::NotFound => api::ErrorClass::NotFound,
         ErrorKind::Exists => api::ErrorClass::Exists,
         ErrorKind::InUse => api::ErrorClass::InUse,
+        ErrorKind::AddressInUse => api::ErrorClass::AddressInUse,
         ErrorKind::NoSpace => api::ErrorClass::NoSpace,
         ErrorKind::Offline => api::ErrorClass::Offline,
         ErrorKind::Device => api::ErrorClass::Device,

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use target::{Server, StartError};
+use target::Server;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -82,7 +82,7 @@ async fn run(config: &ServeConfig) -> Result<(), Problem> {
         false => None,
     };
     let started = match shown.transpose() {
-        Ok(volume) => start_server(config, &targets, &runtime).map(|server| (volume, server)),
+        Ok(volume) => start_server(config, &group, &targets, &runtime).await.map(|server| (volume, server)),
         Err(error) => Err(convert::problem(&error)),
     };
     let (volume, server) = match started {
@@ -121,31 +121,30 @@ async fn open_group(
     Ok(group)
 }
 
-fn start_server(
+async fn start_server(
     config: &ServeConfig,
+    group: &Arc<Group>,
     targets: &Arc<Targets>,
     runtime: &Arc<dyn Runtime>,
 ) -> Result<Arc<Server>, Problem> {
-    let (portals, remark) = config.portals(listen::has_ipv6());
-    if let Some(remark) = remark {
-        tracing::warn!("{remark}");
-    }
-    let server = Server::start(target::Config::new(&portals), targets.clone());
-    let server = Arc::new(server.map_err(|error| start_problem(&error))?);
+    let server = Server::start(target::Config::new(&[]), targets.clone());
+    let server = Arc::new(server.map_err(|error| internal(&error.to_string()))?);
     targets.serve_with(server.clone(), runtime.unix_time_ms());
+    let remembered = group.with_state(|state| state.portals().clone());
+    let (portals, remark) = config.portals(listen::has_ipv6());
+    if remembered.groups.is_empty() {
+        if let Some(remark) = remark {
+            tracing::warn!("{remark}");
+        }
+    } else if let Some(left_out) =
+        config.portals.iter().find(|address| remembered.portal(**address).is_none())
+    {
+        tracing::warn!(
+            "--portal {left_out} is not opened: this group remembers its portals; `palisade portal add {left_out}`"
+        );
+    }
+    group.serve_portals(&portals).await.map_err(|error| convert::problem(&error))?;
     Ok(server)
-}
-
-fn start_problem(error: &StartError) -> Problem {
-    let (class, object) = match error {
-        StartError::Listen { address, source, .. } => match source.kind() {
-            std::io::ErrorKind::PermissionDenied => (ErrorClass::Denied, format!("portal {address}")),
-            _ => (ErrorClass::AddressInUse, format!("portal {address}")),
-        },
-        StartError::NoPortal => (ErrorClass::Usage, "--portal".to_owned()),
-        StartError::Reactor(_) => (ErrorClass::Internal, "daemon".to_owned()),
-    };
-    Problem::new(class, object, error.to_string())
 }
 
 impl Daemon {
@@ -158,7 +157,6 @@ impl Daemon {
         let facts = DaemonFacts {
             data_directory: self.data.path().display().to_string(),
             started_unix_ms: runtime.unix_time_ms(),
-            portals: self.server.addresses().iter().map(ToString::to_string).collect(),
             disk_io: match backend::uring_support() {
                 Ok(()) => "io_uring".to_owned(),
                 Err(reason) => format!("threads ({reason})"),
@@ -179,7 +177,7 @@ impl Daemon {
             tracing::warn!(%api, "the API on TCP has no authentication yet: everyone on this machine administers");
         }
         if let Some(volume) = volume {
-            let text = demo::instructions(volume, portals, &self.data, api);
+            let text = demo::instructions(volume, &portals, &self.data, api);
             let mut out = std::io::stdout().lock();
             // Nobody may be listening; the daemon serves all the same.
             let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -235,11 +233,12 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal, and meanwhile tries pools that are offline again. With none offline nothing is done, and no
+    /// Waits for a signal, and meanwhile tries pools that are offline again, and portals that are not open. With none offline nothing is done, and no
     /// processor used.
     async fn wait_retrying(&mut self, group: &Arc<Group>) {
         loop {
-            let any_offline = group.pools().iter().any(|pool| pool.offline.is_some());
+            let any_offline =
+                group.any_portal_closed() || group.pools().iter().any(|pool| pool.offline.is_some());
             let retry = async {
                 match any_offline {
                     true => tokio::time::sleep(RETRY_INTERVAL).await,
@@ -251,7 +250,11 @@ impl Signals {
                 () = retry => {
                     // To its end, also if the signal comes meanwhile.
                     let group = group.clone();
-                    let _ = tokio::spawn(async move { group.open_offline_pools().await }).await;
+                    let retry = async move {
+                        group.retry_portals().await;
+                        group.open_offline_pools().await;
+                    };
+                    let _ = tokio::spawn(retry).await;
                 }
             }
         }

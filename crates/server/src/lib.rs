@@ -12,6 +12,7 @@ mod engine;
 mod listen;
 mod logs;
 mod notify;
+mod paths;
 mod pool;
 mod reservations;
 mod rest;

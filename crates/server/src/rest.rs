@@ -1,5 +1,6 @@
 //! The REST API: routes over a [`Group`]. `api` holds the types and the document.
 
+mod portals;
 mod reservations;
 
 use crate::convert;
@@ -26,22 +27,20 @@ pub struct DaemonFacts {
     pub data_directory: String,
     /// When the daemon started, in ms since 1970.
     pub started_unix_ms: u64,
-    /// Addresses on which hosts are served.
-    pub portals: Vec<String>,
     /// How disks are read and written.
     pub disk_io: String,
 }
 
 #[derive(Clone)]
-struct Context {
-    group: Arc<Group>,
+pub(crate) struct Context {
+    pub(crate) group: Arc<Group>,
     facts: Arc<DaemonFacts>,
 }
 
 /// An answer: a value, or what went wrong.
-type Answer<T> = Result<Json<T>, Refused>;
+pub(crate) type Answer<T> = Result<Json<T>, Refused>;
 
-struct Refused(Problem);
+pub(crate) struct Refused(pub(crate) Problem);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -58,7 +57,7 @@ impl From<control::Error> for Refused {
 }
 
 /// A request body of JSON, whatever its content type is said to be.
-struct Body<T>(T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> axum::extract::FromRequest<S> for Body<T> {
     type Rejection = Refused;
@@ -99,7 +98,7 @@ struct Options {
 }
 
 /// The `?force=` of a request.
-struct Forced(Force);
+pub(crate) struct Forced(pub(crate) Force);
 
 impl<S: Send + Sync> FromRequestParts<S> for Forced {
     type Rejection = Refused;
@@ -132,6 +131,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/discovery", get(discovery))
         .route("/v1/discovery/chap", put(set_discovery_chap).delete(clear_discovery_chap))
         .route("/v1/sessions", get(sessions))
+        .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
         .fallback(no_such_path)
@@ -141,7 +141,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
 }
 
 /// Runs a change to its end even if the client goes away: a change dropped halfway would be half done.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = control::Result<T>> + Send + 'static,
 ) -> Result<T, Refused> {
     match tokio::spawn(change).await {
@@ -179,7 +179,7 @@ async fn status(State(context): State<Context>) -> Json<api::Status> {
         group: identity,
         data_directory: facts.data_directory.clone(),
         started_unix_ms: facts.started_unix_ms,
-        portals: facts.portals.clone(),
+        portals: portals::serving(&group),
         disk_io: facts.disk_io.clone(),
         pools: convert::count(pools.len()),
         volumes: convert::count(volumes),

@@ -1,16 +1,17 @@
 //! The iSCSI side as the model wants it, and the model as the iSCSI side wants it.
 
-use crate::reservations;
 use crate::space::SharedSpace;
+use crate::{paths, reservations};
 use block::{BoxFuture, Volume};
 use control::{
-    Cache, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt, Refusal,
-    ReservationFacts, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord, reachable_portals,
+    Cache, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt,
+    PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result, SessionFacts, SpaceWarning, VolumeId,
+    VolumeRecord,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use target::{
     Access, Account, Authentication, Credential, Directory, LogLimit, LogicalUnitHandle, LoginRefusal,
@@ -36,13 +37,18 @@ pub(crate) struct Targets {
     server: RwLock<Option<Arc<Server>>>,
     /// When the server started, in ms since 1970.
     started_unix_ms: RwLock<u64>,
+    portals: RwLock<PortalSet>,
+    /// For work in the background.
+    this: OnceLock<Weak<Targets>>,
     /// Anyone who reaches a portal can cause lines in the log.
     log_limit: LogLimit,
 }
 
 impl Targets {
     /// From now on logins are decided by `group`.
-    pub(crate) fn follow(&self, group: &Arc<Group>) {
+    pub(crate) fn follow(self: &Arc<Self>, group: &Arc<Group>) {
+        // Set once more it would be the same.
+        let _ = self.this.set(Arc::downgrade(self));
         *self.group.write() = Arc::downgrade(group);
     }
 
@@ -58,12 +64,20 @@ impl Targets {
         self.server.write().take()
     }
 
-    fn server(&self) -> Option<Arc<Server>> {
+    pub(crate) fn server(&self) -> Option<Arc<Server>> {
         self.server.read().clone()
     }
 
     fn unit(&self, id: VolumeId) -> Option<Arc<LogicalUnitHandle>> {
         self.units.read().get(&id).cloned()
+    }
+
+    pub(crate) fn all_units(&self) -> Vec<(VolumeId, Arc<LogicalUnitHandle>)> {
+        self.units.read().iter().map(|(id, unit)| (*id, unit.clone())).collect()
+    }
+
+    pub(crate) fn portal_set(&self) -> PortalSet {
+        self.portals.read().clone()
     }
 
     /// Has the sessions of a volume look again at what they may do.
@@ -159,6 +173,7 @@ impl Frontend for Targets {
             Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
         })?;
         let unit = Arc::new(reservations::keeping(unit, kept)?);
+        unit.set_port_groups(self.port_groups(record.id));
         self.space.join(record.pool, record.id, &unit);
         self.units.write().insert(record.id, unit);
         Ok(())
@@ -225,6 +240,34 @@ impl Frontend for Targets {
         let leaving = self.leaving(record.iqn.as_str());
         Box::pin(self.until_over(leaving))
     }
+
+    fn open_portal(&self, address: SocketAddr, tag: PortalGroupTag) -> Result<SocketAddr> {
+        self.open(address, tag)
+    }
+
+    fn close_portal(&self, address: SocketAddr) -> BoxFuture<'_, ()> {
+        let server = self.server();
+        Box::pin(async move {
+            if let Some(server) = server {
+                server.remove_portal(address).await;
+            }
+        })
+    }
+
+    fn open_portals(&self) -> Vec<SocketAddr> {
+        self.open_addresses()
+    }
+
+    fn portals_changed(&self, portals: PortalSet) {
+        *self.portals.write() = portals;
+        self.tell_paths();
+    }
+
+    fn empty_portals(&self, portals: Vec<SocketAddr>, within: Duration) {
+        if let Some(this) = self.this.get().and_then(Weak::upgrade) {
+            this.empty(portals, within);
+        }
+    }
 }
 
 impl Directory for Targets {
@@ -237,6 +280,7 @@ impl Directory for Targets {
             Ok((access, alias))
         });
         let (access, alias) = decision.map_err(|refusal| self.refused(login, refusal))?;
+        self.check_portal(login)?;
         let account = group.host_account(access.host, &login.initiator);
         let account = account.map_err(|error| self.unreadable(&error, &login.initiator, login.peer))?;
         let authentication = match account {
@@ -263,8 +307,7 @@ impl Directory for Targets {
 
     fn targets_for(&self, initiator: &str, peer: SocketAddr, local: SocketAddr) -> Vec<TargetEntry> {
         let Some(group) = self.group.read().upgrade() else { return Vec::new() };
-        let shown = |server: Arc<Server>| reachable_portals(server.addresses(), peer.ip(), local.ip());
-        let addresses = self.server().map(shown).unwrap_or_default();
+        let addresses = paths::seen_portals(&self.portals.read(), &self.open_addresses(), peer, local);
         let attempt = LoginAttempt { initiator, source: peer.ip() };
         let entries: Vec<TargetEntry> = group.with_state(|state| {
             let visible = state.visible_to(attempt);
@@ -306,6 +349,20 @@ impl Targets {
             tracing::error!(initiator, %peer, left_out, "login put off: {error}");
         }
         LoginRefusal::Unavailable
+    }
+
+    /// A host that may log in, but not here, is told where.
+    fn check_portal(&self, login: &LoginRequest) -> std::result::Result<(), LoginRefusal> {
+        if login.established {
+            return Ok(());
+        }
+        let open = self.open_addresses();
+        let portals = self.portals.read();
+        match portals.destination(login.peer.ip(), login.local, |address| open.contains(&address)) {
+            Destination::Here => Ok(()),
+            Destination::Elsewhere { address, permanent } => Err(LoginRefusal::Moved { permanent, address }),
+            Destination::Nowhere => Err(LoginRefusal::Unavailable),
+        }
     }
 
     /// The answer to a refused login; the log says more than the host is told.

@@ -1,7 +1,7 @@
 //! What an administrator should look at, for `palisade status`.
 
 use block::format_size;
-use control::{Group, PoolView, VolumeView};
+use control::{Group, PoolView, PortalCondition, PortalView, VolumeView};
 
 /// Most hosts named of those whose secret cannot be read.
 const SECRETS_SHOWN_MAX: usize = 3;
@@ -29,6 +29,7 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
     if let Some(more) = unreadable.len().checked_sub(SECRETS_SHOWN_MAX).filter(|more| *more > 0) {
         found.push(format!("{more} more hosts have a CHAP secret that cannot be read, and are refused"));
     }
+    found.extend(group.portals().iter().filter_map(portal));
     found.extend(pools.iter().filter_map(fullness));
     found.extend(group.volumes().iter().filter_map(volume_fullness));
     for pool in pools.iter().filter(|pool| pool.record.volatile) {
@@ -36,6 +37,24 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
             .push(format!("pool {} is in memory: all in it is lost when the daemon stops", pool.record.name));
     }
     found
+}
+
+/// A path that is missing is easily forgotten: hosts get on without.
+fn portal(portal: &PortalView) -> Option<String> {
+    let address = portal.address;
+    match portal.condition {
+        PortalCondition::Serving => None,
+        PortalCondition::Failed => {
+            let reason = portal.reason.as_deref().unwrap_or("it is not open");
+            Some(format!("portal {address} does not serve: {reason}"))
+        }
+        PortalCondition::Draining | PortalCondition::Drained => Some(format!(
+            "portal {address} is out of service; `palisade portal resume {address}` puts it back"
+        )),
+        PortalCondition::Moved => Some(format!(
+            "portal {address} has moved; when no host asks there any more, `palisade portal remove {address}`"
+        )),
+    }
 }
 
 fn fullness(pool: &PoolView) -> Option<String> {
@@ -89,6 +108,26 @@ mod tests {
             provisioned_bytes: 0,
             volumes: 0,
         }
+    }
+
+    #[test]
+    fn a_portal_out_of_service_is_not_forgotten() {
+        let view = |condition, reason: Option<&str>| PortalView {
+            address: ([192, 0, 2, 1], 3260).into(),
+            tag: control::PortalGroupTag(1),
+            fabric: None,
+            condition,
+            reason: reason.map(ToOwned::to_owned),
+            to: None,
+            state: control::PathState::Optimized,
+            preferred: false,
+            sessions: 0,
+        };
+        assert_eq!(portal(&view(PortalCondition::Serving, None)), None);
+        let drained = portal(&view(PortalCondition::Drained, None)).unwrap();
+        assert!(drained.contains("palisade portal resume 192.0.2.1:3260"), "{drained}");
+        let failed = portal(&view(PortalCondition::Failed, Some("no such address"))).unwrap();
+        assert!(failed.ends_with("does not serve: no such address"), "{failed}");
     }
 
     #[test]

@@ -24,7 +24,6 @@ async fn fixture() -> (tempfile::TempDir, Client) {
     let facts = DaemonFacts {
         data_directory: directory.path().display().to_string(),
         started_unix_ms: 1,
-        portals: Vec::new(),
         disk_io: "simulated".to_owned(),
     };
     let routes = router(Group::open(config).await.unwrap(), facts);

@@ -37,7 +37,6 @@ impl Fixture {
         let facts = DaemonFacts {
             data_directory: directory.path().display().to_string(),
             started_unix_ms: 1,
-            portals: vec!["127.0.0.1:3260".to_owned()],
             disk_io: "simulated".to_owned(),
         };
         let routes = router(Group::open(config).await.unwrap(), facts);
@@ -223,7 +222,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 27);
+    assert_eq!(operations, 35);
 }
 
 #[tokio::test]

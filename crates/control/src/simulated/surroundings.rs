@@ -2,8 +2,8 @@
 
 use super::SPREAD;
 use crate::{
-    Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, ReservationKeeper,
-    ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
+    Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
+    ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Runtime, Task, Volume};
 use parking_lot::Mutex;
