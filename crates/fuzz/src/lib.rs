@@ -12,8 +12,11 @@ mod units;
 pub use sessions::{initiator_session, pdu, target_session};
 pub use units::cdb;
 
+/// What takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Target); 4] = [
     ("pdu", pdu),
     ("cdb", cdb),
     ("target_session", target_session),
