@@ -22,9 +22,9 @@ pub use portals::{
 };
 pub use reservations::{Registration, Reservations};
 pub use types::{
-    CacheMode, Change, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest, Group, Host,
-    HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost, UpdatePool,
-    UpdateVolume, Volume, VolumeState,
+    CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,
+    Group, Host, HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost,
+    UpdatePool, UpdateVolume, Volume, VolumeState,
 };
 
 /// First part of every path of this version of the API.

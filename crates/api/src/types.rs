@@ -190,6 +190,19 @@ pub struct Grant {
     pub read_only: bool,
 }
 
+/// What copies a volume has seen since the daemon started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CopyCounts {
+    /// Copies that hosts had done by way of this volume: EXTENDED COPY and WRITE USING TOKEN commands.
+    pub done: u64,
+    /// Tokens made for parts of it: POPULATE TOKEN commands.
+    pub tokens: u64,
+    /// Those of either kind that ended early.
+    pub failed: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+}
+
 /// A virtual disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Volume {
@@ -215,6 +228,10 @@ pub struct Volume {
     pub provisioning: Provisioning,
     /// When writes are acknowledged.
     pub cache: CacheMode,
+    /// Hosts may have copies done by the group (EXTENDED COPY, ODX).
+    pub offload: bool,
+    /// What copies it has seen since the daemon started.
+    pub copies: CopyCounts,
     /// Target name; the same for life.
     pub iqn: String,
     /// NAA identifier (VPD page 83h), 32 hexadecimal digits; the same for life.
@@ -249,6 +266,9 @@ pub struct CreateVolume {
     /// Durable (default) or buffered.
     #[serde(default)]
     pub cache: CacheMode,
+    /// Whether hosts may have copies done by the group; true (default) or false.
+    #[serde(default)]
+    pub offload: Option<bool>,
 }
 
 /// What is to change about a volume; what is left out stays.
@@ -264,6 +284,9 @@ pub struct UpdateVolume {
     /// Warn when so many percent of its size are taken, 1 to 99; 0: never. For thin volumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn_percent: Option<u8>,
+    /// Whether hosts may have copies done by the group. Takes effect at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offload: Option<bool>,
 }
 
 /// How a host may use a volume.

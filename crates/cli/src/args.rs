@@ -159,6 +159,9 @@ pub(crate) enum Volume {
         /// When a write is acknowledged
         #[arg(long, value_enum, default_value_t = Cache::Durable)]
         cache: Cache,
+        /// Whether hosts may have copies done here: EXTENDED COPY, ODX
+        #[arg(long, value_enum, default_value_t = Switch::On)]
+        offload: Switch,
     },
     /// List volumes
     List,
@@ -183,12 +186,16 @@ pub(crate) enum Volume {
         name: String,
     },
     /// Change a volume
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload"]))]
     Set {
         /// Volume, by name or identity
         volume: String,
         /// Warn you, and its hosts, when so much of its size is taken: 80%, or off
-        #[arg(long, value_name = "PERCENT", required = true, value_parser = percent)]
-        warn: u8,
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        warn: Option<u8>,
+        /// Whether hosts may have copies done here: EXTENDED COPY, ODX
+        #[arg(long, value_enum)]
+        offload: Option<Switch>,
     },
     /// Delete a volume and all data on it
     Delete {
@@ -223,6 +230,21 @@ pub(crate) enum Volume {
         #[arg(long)]
         clear: bool,
     },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        switch == Switch::On
+    }
 }
 
 /// When a write is acknowledged.

@@ -11,7 +11,7 @@ use api::{
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
-        Verb::Create { name, size, pool, block_size, thick, cache } => {
+        Verb::Create { name, size, pool, block_size, thick, cache, offload } => {
             let request = CreateVolume {
                 name,
                 size_bytes: size,
@@ -22,6 +22,7 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                     Cache::Durable => CacheMode::Durable,
                     Cache::Buffered => CacheMode::Buffered,
                 },
+                offload: Some(offload.into()),
             };
             out.print(&client.create_volume(&request).await?, created)
         }
@@ -40,11 +41,13 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 )
             })
         }
-        Verb::Set { volume, warn } => {
-            let request = UpdateVolume { warn_percent: Some(warn), ..UpdateVolume::default() };
+        Verb::Set { volume, warn, offload } => {
+            let offload = offload.map(Into::into);
+            let request = UpdateVolume { warn_percent: warn, offload, ..UpdateVolume::default() };
             out.print(&client.update_volume(&volume, &request).await?, |change| {
                 let warns = output::warning(change.item.warn_percent);
-                format!("Volume {} warns: {warns}.", change.item.name)
+                let switch = if change.item.offload { "on" } else { "off" };
+                format!("Volume {} warns: {warns}; copy offload: {switch}.", change.item.name)
             })
         }
         Verb::Delete { volume, force } => out.print(&client.delete_volume(&volume, force).await?, |change| {
@@ -87,6 +90,16 @@ fn resized(change: &Change<Volume>) -> String {
         Outcome::Unchanged => format!("Volume {name} has {now} already."),
         _ => format!("Volume {name} now has {now}. Hosts are told; on Linux: iscsiadm -m session -R"),
     }
+}
+
+/// What `volume show` says of copies.
+fn copies(volume: &Volume) -> String {
+    let api::CopyCounts { done, tokens, failed, bytes } = volume.copies;
+    let switch = if volume.offload { "on" } else { "off" };
+    if done + tokens + failed == 0 {
+        return switch.to_owned();
+    }
+    format!("{switch}; {done} copies, {} copied, {tokens} tokens, {failed} failed", size(bytes))
 }
 
 fn granted(change: &Change<Volume>, host: &str, read_only: bool) -> String {
@@ -159,6 +172,7 @@ fn show(volume: &Volume) -> String {
         ("Warns", output::warning(volume.warn_percent)),
         ("Block size", volume.block_size.to_string()),
         ("Cache", cache.to_owned()),
+        ("Copy offload", copies(volume)),
         ("NAA", volume.naa.clone()),
         ("Serial", volume.serial.clone()),
         ("Granted to", output::list(&hosts(volume))),

@@ -177,6 +177,7 @@ mod tests {
             block_size: 512,
             thick: false,
             cache: Cache::Durable,
+            offload: true,
             iqn: InitiatorName::parse(&format!("{IQN_PREFIX}vol{number}")).unwrap(),
             naa: Naa::of(id),
             serial: Naa::of(id).serial(),

@@ -40,6 +40,19 @@ pub struct SessionFacts {
     pub written_bytes: u64,
 }
 
+/// What copies a volume has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyFacts {
+    /// Copies that hosts had done by way of this volume.
+    pub copies: u64,
+    /// Tokens made for parts of it.
+    pub tokens: u64,
+    /// Copies and tokens that failed.
+    pub failed: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+}
+
 /// The iSCSI targets.
 pub trait Frontend: Send + Sync + 'static {
     /// Makes a volume ready for logins, with the reservations that were kept in force.
@@ -72,6 +85,12 @@ pub trait Frontend: Send + Sync + 'static {
     /// When hosts of a volume are to be warned that space runs short. Told again when the space may be other than it
     /// was, though the wish is the same.
     fn space_warning(&self, id: VolumeId, warning: SpaceWarning);
+
+    /// Tells hosts that copies may be offloaded to a volume, or may not any more.
+    fn offload_changed(&self, record: &VolumeRecord);
+
+    /// What copies a volume has seen since it was first served; none if it is not.
+    fn copy_facts(&self, id: VolumeId) -> CopyFacts;
 
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;

@@ -4,8 +4,8 @@ use crate::file::FileChange;
 use crate::secret_key::SecretKey;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
-    Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, Name, PoolView, Result, SessionFacts, State,
-    VolumeId, VolumeView,
+    CopyFacts, Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, Name, PoolView, Result,
+    SessionFacts, State, VolumeId, VolumeView,
 };
 use block::Runtime;
 use parking_lot::{Mutex, RwLock};
@@ -122,6 +122,11 @@ impl Group {
     pub fn volume(&self, volume: &str) -> Result<VolumeView> {
         let state = self.state.read();
         Ok(state.volume_view(state.find_volume(volume)?))
+    }
+
+    /// What copies a volume has seen since it was first served.
+    pub fn copy_facts(&self, volume: VolumeId) -> CopyFacts {
+        self.frontend.copy_facts(volume)
     }
 
     /// All iSCSI sessions.

@@ -68,6 +68,11 @@ pub enum Cache {
     Buffered,
 }
 
+/// Volumes made before there was copy offload have it.
+fn offered() -> bool {
+    true
+}
+
 /// A host that may use a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -94,6 +99,9 @@ pub struct VolumeRecord {
     pub thick: bool,
     /// When writes are acknowledged.
     pub cache: Cache,
+    /// Hosts may have copies done by the group.
+    #[serde(default = "offered")]
+    pub offload: bool,
     /// Target name; for life.
     pub iqn: InitiatorName,
     /// NAA identifier; for life.

@@ -33,6 +33,8 @@ pub struct NewVolume {
     pub thick: bool,
     /// When writes are acknowledged.
     pub cache: Cache,
+    /// Hosts may have copies done by the group.
+    pub offload: bool,
 }
 
 /// What is to change about a volume.
@@ -44,6 +46,8 @@ pub struct VolumeUpdate {
     pub size_bytes: Option<u64>,
     /// Warn when so many percent of its size are taken; 0: never.
     pub warn_percent: Option<u8>,
+    /// Whether hosts may have copies done by the group.
+    pub offload: Option<bool>,
 }
 
 fn check_size(object: &str, size_bytes: u64) -> Result<()> {
@@ -149,6 +153,7 @@ impl Group {
             block_size: new.block_size,
             thick: new.thick,
             cache: new.cache,
+            offload: new.offload,
             naa: Naa::of(id),
             serial: Naa::of(id).serial(),
             grants: Vec::new(),
@@ -170,7 +175,7 @@ impl Group {
         Ok(view)
     }
 
-    /// Grows or renames a volume, or changes when it warns.
+    /// Grows or renames a volume, or changes when it warns or whether copies are offloaded to it.
     ///
     /// # Errors
     /// `NotFound`, `Offline`; `Invalid` for a smaller size; `Exists` for the name; `NoSpace`.
@@ -193,6 +198,7 @@ impl Group {
             }
             record.size_bytes = size_bytes;
         }
+        record.offload = update.offload.unwrap_or(former.offload);
         if let Some(percent) = update.warn_percent {
             if former.thick && percent > 0 {
                 let message =
@@ -203,7 +209,9 @@ impl Group {
         }
         // Names are equal whatever their case, but are kept as they are written.
         let same_name = record.name.as_str() == former.name.as_str();
-        let same = record.size_bytes == former.size_bytes && record.warn_percent == former.warn_percent;
+        let same = record.size_bytes == former.size_bytes
+            && record.warn_percent == former.warn_percent
+            && record.offload == former.offload;
         if same && same_name {
             return Ok((Outcome::Unchanged, self.volume(volume)?));
         }
@@ -227,6 +235,9 @@ impl Group {
             self.frontend.grown(record.id, record.size_bytes);
         }
         self.frontend.space_warning(record.id, self.with_state(|state| state.warning_of(&record)));
+        if record.offload != former.offload {
+            self.frontend.offload_changed(&record);
+        }
         tracing::info!(volume = %record.name, former = %former.name, size_bytes = record.size_bytes, "volume changed");
         Ok((Outcome::Changed, self.volume(&record.id.to_string())?))
     }
@@ -370,6 +381,7 @@ fn same_volume(
         && record.block_size == new.block_size
         && record.thick == new.thick
         && record.cache == new.cache
+        && record.offload == new.offload
         && record.pool.to_string() == pool;
     if same {
         return Ok((Outcome::Unchanged, there));

@@ -207,6 +207,21 @@ async fn volumes_grow_tell_hosts_and_never_shrink() {
 }
 
 #[tokio::test]
+async fn copy_offload_is_switched_off_and_stays_off() {
+    let mut fixture = Fixture::new().await;
+    fixture.pool("tank", "/d/one").await;
+    let made = fixture.volume("mail").await.record;
+    assert!(made.offload);
+    let to = |offload| VolumeUpdate { offload: Some(offload), ..VolumeUpdate::default() };
+    assert_eq!(fixture.group().update_volume("mail", to(true)).await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(fixture.frontend.told_offload(made.id), None);
+    assert_eq!(fixture.group().update_volume("mail", to(false)).await.unwrap().0, Outcome::Changed);
+    assert_eq!(fixture.frontend.told_offload(made.id), Some(false));
+    fixture.restart().await;
+    assert!(!fixture.group().volume("mail").unwrap().record.offload);
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_before_anything_is_made() {
     let fixture = Fixture::new().await;
     let group = fixture.group();

@@ -96,6 +96,8 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
             Cache::Durable => api::CacheMode::Durable,
             Cache::Buffered => api::CacheMode::Buffered,
         },
+        offload: record.offload,
+        copies: copies(group.copy_facts(record.id)),
         iqn: record.iqn.to_string(),
         naa: record.naa.to_string(),
         serial: record.serial,
@@ -103,6 +105,11 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         sessions: count(sessions),
         created_unix_ms: record.created_unix_ms,
     }
+}
+
+fn copies(facts: control::CopyFacts) -> api::CopyCounts {
+    let control::CopyFacts { copies: done, tokens, failed, bytes } = facts;
+    api::CopyCounts { done, tokens, failed, bytes }
 }
 
 pub(crate) fn host(group: &Group, record: &HostRecord) -> api::Host {
@@ -187,12 +194,13 @@ pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
             api::CacheMode::Durable => Cache::Durable,
             api::CacheMode::Buffered => Cache::Buffered,
         },
+        offload: request.offload.unwrap_or(true),
     }
 }
 
 pub(crate) fn volume_update(request: api::UpdateVolume) -> VolumeUpdate {
-    let api::UpdateVolume { name, size_bytes, warn_percent } = request;
-    VolumeUpdate { name, size_bytes, warn_percent }
+    let api::UpdateVolume { name, size_bytes, warn_percent, offload } = request;
+    VolumeUpdate { name, size_bytes, warn_percent, offload }
 }
 
 pub(crate) fn pool_update(request: &api::UpdatePool) -> PoolUpdate {

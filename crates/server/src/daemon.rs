@@ -72,6 +72,7 @@ async fn run(config: &ServeConfig) -> Result<(), Problem> {
     let mut signals = Signals::new()?;
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::new(tokio::runtime::Handle::current()));
     let targets = Arc::new(Targets::default());
+    targets.copy_with(Arc::clone(&runtime));
     let tcp = match config.api {
         Some(address) => Some(listen::tcp(address).await?),
         None => None,

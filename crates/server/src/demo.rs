@@ -24,6 +24,7 @@ pub(crate) async fn prepare(group: &Group, data: &DataDir) -> Result<VolumeView>
             block_size: 512,
             thick: false,
             cache: Cache::Durable,
+            offload: true,
         };
         group.create_volume(volume).await?;
         let addresses = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];

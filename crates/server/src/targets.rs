@@ -2,11 +2,11 @@
 
 use crate::space::SharedSpace;
 use crate::{paths, reservations};
-use block::{BoxFuture, Volume};
+use block::{BoxFuture, Runtime, Volume};
 use control::{
-    Cache, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations, LoginAttempt,
-    PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result, SessionFacts, SpaceWarning, VolumeId,
-    VolumeRecord,
+    Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations,
+    LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result, SessionFacts, SpaceWarning,
+    VolumeId, VolumeRecord,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use target::{
-    Access, Account, Authentication, Credential, Directory, LogLimit, LogicalUnitHandle, LoginRefusal,
-    LoginRequest, Secret, Server, SessionInfo, TargetEntry,
+    Access, Account, Authentication, Copies, CopyDirectory, Credential, Directory, LogLimit,
+    LogicalUnitHandle, LoginRefusal, LoginRequest, Requester, Secret, Server, SessionInfo, TargetEntry,
 };
 
 /// What INQUIRY says of every volume; host configuration files match on it.
@@ -40,6 +40,8 @@ pub(crate) struct Targets {
     portals: RwLock<PortalSet>,
     /// For work in the background.
     this: OnceLock<Weak<Targets>>,
+    /// What volumes share for copies.
+    copies: RwLock<Option<Arc<Copies>>>,
     /// Anyone who reaches a portal can cause lines in the log.
     log_limit: LogLimit,
 }
@@ -50,6 +52,14 @@ impl Targets {
         // Set once more it would be the same.
         let _ = self.this.set(Arc::downgrade(self));
         *self.group.write() = Arc::downgrade(group);
+    }
+
+    /// From now on copies can be offloaded, also between volumes.
+    pub(crate) fn copy_with(self: &Arc<Self>, runtime: Arc<dyn Runtime>) {
+        let copies = Arc::new(Copies::new(runtime));
+        let directory: Arc<dyn CopyDirectory> = self.clone();
+        copies.follow(Arc::downgrade(&directory));
+        *self.copies.write() = Some(copies);
     }
 
     /// From now on `server` serves.
@@ -172,7 +182,12 @@ impl Frontend for Targets {
             let message = format!("it makes no logical unit: {error}");
             Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
         })?;
-        let unit = Arc::new(reservations::keeping(unit, kept)?);
+        let unit = reservations::keeping(unit, kept)?;
+        let copies = self.copies.read().clone();
+        let unit = Arc::new(match copies {
+            Some(copies) => unit.with_copies(copies, record.offload),
+            None => unit,
+        });
         unit.set_port_groups(self.port_groups(record.id));
         self.space.join(record.pool, record.id, &unit);
         self.units.write().insert(record.id, unit);
@@ -185,6 +200,7 @@ impl Frontend for Targets {
         Box::pin(async move {
             let Some(unit) = unit else { return };
             let gone = async {
+                unit.close_to_copies().await;
                 while unit.session_count() > 0 {
                     tokio::time::sleep(WITHDRAW_LOOK).await;
                 }
@@ -229,6 +245,18 @@ impl Frontend for Targets {
         let _ = unit.look_at_space();
     }
 
+    fn offload_changed(&self, record: &VolumeRecord) {
+        if let Some(unit) = self.unit(record.id) {
+            unit.set_offload(record.offload);
+        }
+    }
+
+    fn copy_facts(&self, id: VolumeId) -> CopyFacts {
+        let counts = self.unit(id).map(|unit| unit.copy_counts()).unwrap_or_default();
+        let target::CopyCounts { copies, tokens, failed, bytes } = counts;
+        CopyFacts { copies, tokens, failed, bytes }
+    }
+
     fn sessions(&self) -> Vec<SessionFacts> {
         let group = self.group.read().upgrade();
         let sessions = self.server().map(|server| server.sessions()).unwrap_or_default();
@@ -267,6 +295,23 @@ impl Frontend for Targets {
         if let Some(this) = self.this.get().and_then(Weak::upgrade) {
             this.empty(portals, within);
         }
+    }
+}
+
+impl CopyDirectory for Targets {
+    /// A host copies between volumes that are granted to it, the same host, by whichever of its names: a name that only
+    /// some other host's grant trusts reaches nothing.
+    fn unit_for_copy(&self, requester: &Requester, naa: &[u8; 16]) -> Option<target::UnitGrant> {
+        let group = self.group.read().upgrade()?;
+        let attempt = || LoginAttempt { initiator: &requester.initiator, source: requester.peer.ip() };
+        let access = group.with_state(|state| {
+            let record = state.volume_records().find(|record| record.naa.bytes() == *naa)?;
+            let own = state.authorize(attempt(), &requester.target).ok()?;
+            let other = state.authorize(attempt(), record.iqn.as_str()).ok()?;
+            (own.host == other.host).then_some(other)
+        })?;
+        let unit = self.unit(access.volume)?;
+        Some(target::UnitGrant { lun: scsi::Lun::default(), unit, read_only: access.read_only })
     }
 }
 

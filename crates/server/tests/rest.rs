@@ -75,6 +75,7 @@ fn volume(name: &str) -> CreateVolume {
         block_size: None,
         provisioning: Provisioning::Thin,
         cache: CacheMode::Durable,
+        offload: None,
     }
 }
 

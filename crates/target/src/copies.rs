@@ -17,6 +17,8 @@ use std::time::Duration;
 pub struct Requester {
     /// The initiator's iSCSI name, in lower case.
     pub initiator: String,
+    /// The target whose unit took the command, in lower case.
+    pub target: String,
     /// Where its session comes from.
     pub peer: SocketAddr,
     /// The address of ours it came to.

@@ -102,7 +102,8 @@ impl Session {
     /// In whose name it copies.
     pub(crate) fn requester(&self) -> Requester {
         let entry = &self.entry;
-        Requester { initiator: entry.initiator.clone(), peer: entry.peer, local: entry.local }
+        let target = entry.port.as_ref().map(|port| port.target.clone()).unwrap_or_default();
+        Requester { initiator: entry.initiator.clone(), target, peer: entry.peer, local: entry.local }
     }
 
     pub(crate) fn units(&self) -> impl Iterator<Item = &Arc<LogicalUnitHandle>> {

@@ -289,5 +289,6 @@ pub fn thin_volume(name: &str, size_bytes: u64) -> crate::NewVolume {
         block_size: 512,
         thick: false,
         cache: Cache::Durable,
+        offload: true,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::SPREAD;
 use crate::{
-    Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
+    CopyFacts, Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
     ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Runtime, Task, Volume};
@@ -20,6 +20,7 @@ pub struct SimFrontend {
     published: Mutex<BTreeSet<VolumeId>>,
     sizes: Mutex<BTreeMap<VolumeId, u64>>,
     warnings: Mutex<BTreeMap<VolumeId, SpaceWarning>>,
+    offload: Mutex<BTreeMap<VolumeId, bool>>,
     sessions: Mutex<Vec<SessionFacts>>,
     kept: Mutex<BTreeMap<VolumeId, KeptReservations>>,
     reservations: Mutex<BTreeMap<VolumeId, ReservationFacts>>,
@@ -68,6 +69,11 @@ impl SimFrontend {
     pub fn told_size(&self, id: VolumeId) -> Option<u64> {
         self.sizes.lock().get(&id).copied()
     }
+
+    /// Whether copies may be offloaded, as hosts were last told, if they were.
+    pub fn told_offload(&self, id: VolumeId) -> Option<bool> {
+        self.offload.lock().get(&id).copied()
+    }
 }
 
 impl Frontend for SimFrontend {
@@ -105,6 +111,14 @@ impl Frontend for SimFrontend {
 
     fn space_warning(&self, id: VolumeId, warning: SpaceWarning) {
         self.warnings.lock().insert(id, warning);
+    }
+
+    fn offload_changed(&self, record: &VolumeRecord) {
+        self.offload.lock().insert(record.id, record.offload);
+    }
+
+    fn copy_facts(&self, _: VolumeId) -> CopyFacts {
+        CopyFacts::default()
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

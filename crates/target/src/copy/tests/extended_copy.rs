@@ -220,7 +220,8 @@ async fn a_copy_that_is_asked_to_end_does() {
         }
     }));
     let address = "127.0.0.1:1".parse().unwrap();
-    let requester = || crate::Requester { initiator: HOST.to_owned(), peer: address, local: address };
+    let target = "iqn.2026-01.test:1".to_owned();
+    let requester = || crate::Requester { initiator: HOST.to_owned(), target, peer: address, local: address };
     let outcome = own.unit.run(own.nexus(), requester, scsi::MediaCommand::Copy(copy)).await;
     assert_eq!(own.unit.finish(operation, outcome).unwrap().status, scsi::Status::TaskAborted);
     assert!(other.volume.is_mapped(0) && !other.volume.is_mapped(10 * MIB));

@@ -316,7 +316,8 @@ impl Disk {
     /// Runs a command of the host to its end. None if it was aborted.
     pub(super) async fn run(&self, cdb: &[u8], data: &[u8]) -> Option<Completion> {
         let address = "127.0.0.1:1".parse().unwrap();
-        let requester = || Requester { initiator: HOST.to_owned(), peer: address, local: address };
+        let target = "iqn.2026-01.test:1".to_owned();
+        let requester = || Requester { initiator: HOST.to_owned(), target, peer: address, local: address };
         match self.start(self.nexus(), cdb, data) {
             Started::Done(completion) => Some(completion),
             Started::Media(work, operation) => {
