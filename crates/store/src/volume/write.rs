@@ -159,8 +159,7 @@ fn copy_chunks(target: &mut [u8], chunks: &[Bytes]) {
 
 /// The first byte in which two lists of chunks of the same total length differ.
 fn first_difference(left: &[Bytes], right: &[Bytes]) -> Option<u64> {
-    let bytes = |chunks: &[Bytes]| chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect::<Vec<_>>();
-    let (left, right) = (bytes(left), bytes(right));
+    let (left, right) = (left.concat(), right.concat());
     if left == right {
         return None;
     }
