@@ -1,0 +1,123 @@
+//! The verbs on volumes.
+
+use super::{percent, size};
+use clap::{Subcommand, ValueEnum};
+
+/// Verbs on volumes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Volume {
+    /// Make a volume; no host sees it until it is granted
+    Create {
+        /// Name of the new volume
+        name: String,
+        /// Size, for example 10G, 512MiB or 64TiB (powers of 1024)
+        #[arg(value_parser = size)]
+        size: u64,
+        /// Pool that holds it; needed if there are several
+        #[arg(long)]
+        pool: Option<String>,
+        /// Logical block size in bytes
+        #[arg(long, default_value = "512", value_parser = ["512", "4096"])]
+        block_size: String,
+        /// Reserve all its space now, so that no write ever fails for want of it
+        #[arg(long)]
+        thick: bool,
+        /// When a write is acknowledged
+        #[arg(long, value_enum, default_value_t = Cache::Durable)]
+        cache: Cache,
+        /// Whether hosts may have copies done here: EXTENDED COPY, ODX
+        #[arg(long, value_enum, default_value_t = Switch::On)]
+        offload: Switch,
+    },
+    /// List volumes
+    List,
+    /// Show a volume
+    Show {
+        /// Volume, by name or identity
+        volume: String,
+    },
+    /// Grow a volume, while hosts use it
+    Resize {
+        /// Volume, by name or identity
+        volume: String,
+        /// New size
+        #[arg(value_parser = size)]
+        size: u64,
+    },
+    /// Rename a volume; its target name, NAA and serial number stay
+    Rename {
+        /// Volume, by name or identity
+        volume: String,
+        /// New name
+        name: String,
+    },
+    /// Change a volume
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload"]))]
+    Set {
+        /// Volume, by name or identity
+        volume: String,
+        /// Warn you, and its hosts, when so much of its size is taken: 80%, or off
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        warn: Option<u8>,
+        /// Whether hosts may have copies done here: EXTENDED COPY, ODX
+        #[arg(long, value_enum)]
+        offload: Option<Switch>,
+    },
+    /// Delete a volume and all data on it
+    Delete {
+        /// Volume, by name or identity
+        volume: String,
+        /// Delete it although hosts use it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let a host use a volume
+    Grant {
+        /// Volume, by name or identity
+        volume: String,
+        /// Host, by name or identity
+        host: String,
+        /// It may only read
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Take a volume away from a host; its sessions on it end
+    Revoke {
+        /// Volume, by name or identity
+        volume: String,
+        /// Host, by name or identity
+        host: String,
+    },
+    /// Show what hosts have reserved and registered on a volume, as clusters do
+    Reservations {
+        /// Volume, by name or identity
+        volume: String,
+        /// End them all: any host that is granted the volume may write then, also one that a cluster has fenced off
+        #[arg(long)]
+        clear: bool,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        switch == Switch::On
+    }
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cache {
+    /// When it is on stable storage
+    Durable,
+    /// When the kernel has it: survives the daemon's end, not the machine's; hosts are told of a write cache
+    Buffered,
+}
