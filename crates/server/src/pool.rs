@@ -65,6 +65,24 @@ impl SystemPool {
     }
 }
 
+/// What an administrator should know.
+fn warning_of(health: &Health, layers_set_aside: u64) -> Option<String> {
+    let set_aside = match layers_set_aside {
+        0 => String::new(),
+        1 => "; a deleted volume or snapshot keeps its space, as its map cannot be read".to_owned(),
+        many => {
+            format!("; {many} deleted volumes or snapshots keep their space, as their maps cannot be read")
+        }
+    };
+    match health {
+        Health::Healthy => set_aside.strip_prefix("; ").map(str::to_owned),
+        Health::Degraded(reason) => {
+            Some(format!("damaged blocks were found; reads of them fail: {reason}{set_aside}"))
+        }
+        Health::ReadOnly(reason) => Some(format!("it takes no writes: {reason}{set_aside}")),
+    }
+}
+
 fn store_id(id: VolumeId) -> store::VolumeId {
     id.bytes()
 }
@@ -92,13 +110,8 @@ impl PoolEngine for SystemPool {
     }
 
     fn warning(&self) -> Option<String> {
-        match self.pool.status().health {
-            Health::Healthy => None,
-            Health::Degraded(reason) => {
-                Some(format!("damaged blocks were found; reads of them fail: {reason}"))
-            }
-            Health::ReadOnly(reason) => Some(format!("it takes no writes: {reason}")),
-        }
+        let status = self.pool.status();
+        warning_of(&status.health, status.layers_set_aside)
     }
 
     fn volumes(&self) -> Vec<VolumeId> {
@@ -159,5 +172,21 @@ impl PoolEngine for SystemPool {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_deleted_volumes_keep_is_said_beside_the_pools_health() {
+        assert_eq!(warning_of(&Health::Healthy, 0), None);
+        let one = warning_of(&Health::Healthy, 1).unwrap_or_default();
+        assert_eq!(one, "a deleted volume or snapshot keeps its space, as its map cannot be read");
+        let both = warning_of(&Health::Degraded("segment 7".to_owned()), 3).unwrap_or_default();
+        assert!(both.contains("segment 7; 3 deleted volumes or snapshots keep their space"), "{both}");
+        let fails = warning_of(&Health::ReadOnly("a flush failed".to_owned()), 0).unwrap_or_default();
+        assert_eq!(fails, "it takes no writes: a flush failed");
     }
 }

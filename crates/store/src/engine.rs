@@ -3,7 +3,8 @@
 use crate::catalog::{Catalog, Changes};
 use crate::format::node::Node;
 use crate::format::{BLOCK_SIZE, PoolId, SegmentId, Seq, crc32c};
-use crate::options::PoolOptions;
+use crate::number::wide;
+use crate::options::{Fact, PoolOptions};
 use crate::space::{Budget, SharedSlabs};
 use crate::state::{Needed, State};
 use crate::sync::{Event, hand_to};
@@ -12,6 +13,9 @@ use bytes::Bytes;
 use futures_util::lock::Mutex as AsyncMutex;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+
+/// Bytes of the catalog that a byte of a record may take: pages are filled by half at the least, and written anew.
+const FACT_FACTOR: u64 = 4;
 
 /// A pool that is open.
 pub(crate) struct Engine {
@@ -128,6 +132,34 @@ impl Engine {
         };
         let mut state = self.state();
         state.budget = Budget::new(slabs, state.segments.slab_blocks(), self.options.dirty_nodes_max);
+    }
+
+    /// Sees to it that the catalog could become twice as long once more, before facts of `bytes` are added to it for a
+    /// user. So what the engine itself has to write there, checkpoints above all, always finds room in what users left.
+    ///
+    /// # Errors
+    /// `NoSpace`; the disk's.
+    pub(crate) async fn room_in_catalog(&self, facts: &[Fact]) -> Result<()> {
+        let bytes =
+            facts.iter().filter_map(|(.., content)| content.as_ref()).map(|content| wide(content.len()));
+        let bytes = FACT_FACTOR * bytes.sum::<u64>();
+        let missing = self.catalog.spare_missing(bytes);
+        if missing == 0 {
+            return Ok(());
+        }
+        let (room, floor) = {
+            let state = self.state();
+            (state.room() / state.budget.slab_payload, state.budget.host_floor)
+        };
+        let free = self.slabs.lock().free();
+        if missing > room || missing + floor > free {
+            let message = "has no room for its catalog to grow; delete or unmap something, or add space";
+            return Err(self.error(ErrorKind::NoSpace, message));
+        }
+        let catalog = Arc::clone(&self.catalog);
+        let taken = self.blocking(move || catalog.take_spare(bytes)).await;
+        self.refresh_budget();
+        taken
     }
 
     async fn commit(&self, changes: Changes) -> Result<()> {

@@ -145,12 +145,12 @@ impl State {
     }
 
     /// Changed nodes at which writers wait for a checkpoint: no more than one could write with `free` slabs. Else there
-    /// would never be another.
+    /// would never be another, also after a crash.
     pub(crate) fn dirty_max(&self, free: u64) -> u64 {
         let payload = self.budget.slab_payload;
         let head = &self.heads[usize::from(Stream::Nodes.code())];
         let slabs = free.saturating_sub(self.budget.catalog_floor);
-        let room = head.payload_blocks(&self.segments, payload) + slabs * payload;
+        let room = head.payload_set_aside(payload) + slabs * payload;
         (room.saturating_sub(8) / 9 * 8).clamp(1, 2 * self.budget.dirty_nodes)
     }
 
@@ -160,7 +160,7 @@ impl State {
     pub(crate) fn relocation_floor_now(&self, stalled: bool) -> u64 {
         let payload = self.budget.slab_payload;
         let head = &self.heads[usize::from(Stream::Nodes.code())];
-        let room = head.payload_blocks(&self.segments, payload);
+        let room = head.payload_set_aside(payload);
         // What writers hold will have changed by then, too: leaves, and about as many nodes above them.
         let nodes = (self.nodes_to_write() + 2 * self.touched + payload).saturating_sub(room);
         let least = self.budget.catalog_floor + nodes.div_ceil(payload);

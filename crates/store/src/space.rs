@@ -93,6 +93,8 @@ pub(crate) struct Budget {
     pub(crate) headroom: u64,
     /// Of that, for map nodes that unmapping in clones makes.
     pub(crate) zero_slack: u64,
+    /// Of that, for writing map nodes again ([`SPARE_PER_NODE`]).
+    pub(crate) node_slack: u64,
     /// Changed nodes that start a checkpoint; twice as many make writers wait for it.
     pub(crate) dirty_nodes: u64,
     /// Free slabs that only the catalog may take.
@@ -116,6 +118,10 @@ const HEADROOM_SLABS_MIN: u64 = 24;
 /// Slabs held back for crashes: each leaves part-filled segments that only collection gives back, and collection
 /// needs slabs itself.
 const CRASH_SLABS: u64 = 6;
+/// Blocks set aside for each map node beside its own place. Moving or overwriting a block writes the nodes above it
+/// again; where few blocks share a node, a pool that is full of blocks and nodes could only be collected by writing
+/// more than that gains.
+const SPARE_PER_NODE: u64 = 4;
 /// Slabs without which a pool makes no sense.
 pub(crate) const POOL_SLABS_MIN: u64 = 40;
 /// Bytes of segments to keep reserved for the host stream, roughly.
@@ -129,6 +135,7 @@ impl Budget {
         let usable = slabs * slab_payload;
         let headroom = (usable / 20).max(HEADROOM_SLABS_MIN * slab_payload);
         let zero_slack = (headroom - HEADROOM_SLABS_MIN * slab_payload) / 2;
+        let node_slack = zero_slack;
         let dirty_nodes = (headroom / 16).min(dirty_nodes_max).max(4);
         let catalog_floor = 1;
         let relocation_floor = catalog_floor + (4 * dirty_nodes).div_ceil(slab_payload) + CRASH_SLABS;
@@ -142,6 +149,7 @@ impl Budget {
             usable,
             headroom,
             zero_slack,
+            node_slack,
             dirty_nodes,
             catalog_floor,
             relocation_floor,
@@ -155,6 +163,12 @@ impl Budget {
     /// What live data, nodes and reservations may fill.
     pub(crate) fn fillable(&self) -> u64 {
         self.usable.saturating_sub(self.headroom)
+    }
+
+    /// What `nodes` map nodes take of that: their places, and what the headroom has not of what is set aside for
+    /// writing them again.
+    pub(crate) fn node_charge(&self, nodes: u64) -> u64 {
+        nodes + (SPARE_PER_NODE * nodes).saturating_sub(self.node_slack)
     }
 }
 
@@ -170,6 +184,15 @@ mod tests {
             assert!(budget.host_floor < headroom_slabs, "{slabs} slabs of {blocks}: {budget:?}");
             assert!(budget.fillable() > 0);
         }
+    }
+
+    #[test]
+    fn nodes_of_side_by_side_blocks_cost_a_large_pool_only_their_places() {
+        let large = Budget::new(2000, 16_384, 32 << 10);
+        let nodes = large.fillable() / 257;
+        assert_eq!(large.node_charge(nodes), nodes);
+        let small = Budget::new(64, 256, 32 << 10);
+        assert_eq!(small.node_charge(10), 50);
     }
 
     #[test]

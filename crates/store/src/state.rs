@@ -138,8 +138,15 @@ impl State {
 
     /// Blocks that new data may still take.
     pub(crate) fn room(&self) -> u64 {
-        let taken = self.segments.data_live() + self.sums.nodes + self.sums.unfulfilled + self.admitted;
+        let nodes = self.budget.node_charge(self.sums.nodes);
+        let taken = self.segments.data_live() + nodes + self.sums.unfulfilled + self.admitted;
         self.budget.fillable().saturating_sub(taken + self.zero_charge(self.zero_nodes))
+    }
+
+    /// What making `nodes` more map nodes takes of the room.
+    pub(crate) fn node_charge(&self, nodes: u64) -> u64 {
+        let now = self.sums.nodes;
+        self.budget.node_charge(now + nodes) - self.budget.node_charge(now)
     }
 
     /// What has to be set aside of the room for `nodes` that unmapping may make: what the headroom has not.

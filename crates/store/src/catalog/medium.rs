@@ -140,6 +140,27 @@ impl Medium {
         label.catalog.iter().map(|extent| u64::from(extent.count) * label.slab_bytes()).sum()
     }
 
+    /// Slabs that are wanting for the database to become twice as long and `bytes` longer.
+    pub(crate) fn spare_missing(&self, bytes: u64) -> u64 {
+        let state = self.state.lock();
+        let missing = Self::with_spare(&state, bytes).saturating_sub(Self::capacity(&state.label));
+        missing.div_ceil(state.label.slab_bytes())
+    }
+
+    /// Takes slabs for that ahead.
+    ///
+    /// # Errors
+    /// `StorageFull` if there are not enough; the disk's.
+    pub(crate) fn take_spare(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let wanted = Self::with_spare(&state, bytes);
+        self.ensure_capacity(&mut state, wanted)
+    }
+
+    fn with_spare(state: &State, bytes: u64) -> u64 {
+        DATABASE_AT + 2 * state.len.saturating_add(bytes)
+    }
+
     /// Takes slabs until the address space has `bytes`, and says so in the label.
     fn ensure_capacity(&self, state: &mut State, bytes: u64) -> io::Result<()> {
         if Self::capacity(&state.label) >= bytes {
@@ -147,23 +168,20 @@ impl Medium {
         }
         let mut label = state.label.clone();
         let wanted = bytes.max(Self::capacity(&label) + GROWTH_BYTES);
-        while Self::capacity(&label) < wanted {
-            match (self.source)() {
-                Some(slab) => add_slab(&mut label.catalog, slab),
-                None if Self::capacity(&label) >= bytes => break,
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::StorageFull,
-                        "no slab is free for the catalog",
-                    ));
-                }
-            }
+        while Self::capacity(&label) < wanted
+            && let Some(slab) = (self.source)()
+        {
+            add_slab(&mut label.catalog, slab);
         }
+        // Also if they do not suffice: slabs that were taken are the catalog's.
         if state.labelled {
             label.generation += 1;
             label.write(&*self.disk).map_err(io::Error::other)?;
         }
         state.label = label;
+        if Self::capacity(&state.label) < bytes {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "no slab is free for the catalog"));
+        }
         Ok(())
     }
 }

@@ -82,6 +82,19 @@ impl Catalog {
         self.medium.update_label(change)
     }
 
+    /// Slabs that are wanting for the database to become twice as long once more, after it has taken in `bytes`.
+    pub(crate) fn spare_missing(&self, bytes: u64) -> u64 {
+        self.medium.spare_missing(bytes)
+    }
+
+    /// Takes these slabs.
+    ///
+    /// # Errors
+    /// `NoSpace` if there are not so many; the disk's.
+    pub(crate) fn take_spare(&self, bytes: u64) -> Result<()> {
+        self.medium.take_spare(bytes).map_err(|error| failure(&self.name, &error))
+    }
+
     /// Reads all records.
     ///
     /// # Errors

@@ -76,6 +76,11 @@ impl Head {
         }
     }
 
+    /// Payload blocks of the segments set aside: the current one's rest is lost in a crash, these are not.
+    pub(crate) fn payload_set_aside(&self, slab_payload: u64) -> u64 {
+        crate::number::wide(self.reserved.len()) * slab_payload
+    }
+
     /// Payload blocks that can be written without another reservation, at the least.
     pub(crate) fn payload_blocks(&self, segments: &Segments, slab_payload: u64) -> u64 {
         let rest = self
@@ -83,7 +88,7 @@ impl Head {
             .and_then(|id| segments.get(id))
             .map_or(0, |segment| u64::from(segments.slab_blocks().saturating_sub(segment.used)));
         let rest = rest.saturating_sub(2 + rest / 64);
-        rest + crate::number::wide(self.reserved.len()) * slab_payload
+        rest + self.payload_set_aside(slab_payload)
     }
 }
 

@@ -149,7 +149,7 @@ impl State {
         let thick = self.layers.get(&write.layer).is_some_and(|layer| layer.reserved > 0);
         if thick {
             needs.blocks = 0;
-        } else if needs.blocks + needs.nodes > self.room() && needs.blocks > 0 {
+        } else if needs.blocks + self.node_charge(needs.nodes) > self.room() && needs.blocks > 0 {
             return Err(engine.error(
                 ErrorKind::NoSpace,
                 "is full; delete or unmap something, or add space, and write again",

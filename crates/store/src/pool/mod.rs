@@ -87,12 +87,18 @@ impl Pool {
     /// Sets or removes records of the layers above, in one durable transaction.
     ///
     /// # Errors
-    /// The disk's; `NoSpace` if the catalog cannot grow.
+    /// The disk's; `NoSpace` if the catalog cannot grow, unless records are only removed.
     pub async fn put_facts(&self, facts: Vec<Fact>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
-        let prepare =
-            move |state: &mut State| Ok((Changes { facts, ..Changes::default() }, check_open(state)?));
-        self.engine.detached(async move { engine.transact(prepare, |_, ()| ()).await }).await
+        let put = async move {
+            if facts.iter().any(|(.., content)| content.is_some()) {
+                engine.room_in_catalog(&facts).await?;
+            }
+            let prepare =
+                |state: &mut State| Ok((Changes { facts, ..Changes::default() }, check_open(state)?));
+            engine.transact(prepare, |_, ()| ()).await
+        };
+        self.engine.detached(put).await
     }
 
     /// All records of a kind, by name.

@@ -23,8 +23,8 @@ const SLABS_WANTED: u64 = 2048;
 const DEFAULT_SHIFT: std::ops::RangeInclusive<u32> = 20..=26;
 /// Map nodes that may be in memory whatever the options say: several times what one request needs at once.
 const NODES_MIN: u64 = 256;
-/// Bytes of a catalog at the start.
-const CATALOG_BYTES: u64 = 2 << 20;
+/// Bytes of a catalog at the start: its database begins with a little more than 1 MiB and can become twice as long.
+const CATALOG_BYTES: u64 = (2 << 20) + (256 << 10);
 
 /// Writes an empty pool to `disk`.
 pub(super) async fn format(

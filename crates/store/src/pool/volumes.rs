@@ -21,7 +21,7 @@ impl Pool {
     /// Makes an empty volume, and puts `facts`, in one transaction.
     ///
     /// # Errors
-    /// `Exists`; `Invalid` size; `NoSpace` for a thick one that does not fit.
+    /// `Exists`; `Invalid` size; `NoSpace` for a thick one that does not fit, and if the catalog cannot grow.
     pub async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         self.engine.detached(async move { engine.create_volume(spec, facts).await }).await
@@ -168,6 +168,7 @@ impl Engine {
 
     async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
         self.check_size(spec.size_bytes)?;
+        self.room_in_catalog(&facts).await?;
         let prepare = |state: &mut State| {
             self.check_new(state, spec.id)?;
             if spec.thick {
@@ -198,6 +199,7 @@ impl Engine {
 
     async fn resize_volume(&self, id: VolumeId, size_bytes: u64, facts: Vec<Fact>) -> Result<()> {
         self.check_size(size_bytes)?;
+        self.room_in_catalog(&facts).await?;
         let prepare = |state: &mut State| {
             check_open(state)?;
             let record = self.volume(state, id)?.record;
@@ -250,6 +252,7 @@ impl Engine {
     }
 
     async fn fork(&self, source: VolumeId, new: VolumeId, fork: Fork, facts: Vec<Fact>) -> Result<()> {
+        self.room_in_catalog(&facts).await?;
         let _quiet = self.quiesce(source).await?;
         let prepare = |state: &mut State| {
             self.check_new(state, new)?;

@@ -10,6 +10,7 @@ use crate::engine::{Engine, OPEN_END};
 use crate::format::batch::{Descriptor, PieceKind};
 use crate::format::{BLOCK_SIZE, Epoch, SegmentId, Seq, Stream, crc32c};
 use crate::log::{HostLog, REPLAYED};
+use crate::segment::Segment;
 use crate::state::State;
 use block::{ErrorKind, Result};
 use bytes::Bytes;
@@ -110,6 +111,7 @@ impl Engine {
                     range.relocation_end = *relocation_end;
                 }
             }
+            let unused = state.unused_after_replay();
             let epoch = state.pool_record.epoch.next();
             let range = LogRange {
                 host_first: host,
@@ -121,24 +123,32 @@ impl Engine {
             let pool = crate::catalog::PoolRecord { epoch, clean: false, ..state.pool_record };
             let seal =
                 |record: &SegmentRecord| SegmentRecord { state: SegmentState::Sealed, ..record.clone() };
-            let unsealed = records.iter().filter(|(_, record)| record.state != SegmentState::Sealed);
+            let sealed = records.iter().filter(|(_, record)| record.state != SegmentState::Sealed);
+            let sealed = sealed.map(|(id, record)| (*id, Some(seal(record))));
+            let mut segments: BTreeMap<_, _> = sealed.collect();
+            segments.extend(unused.iter().map(|id| (*id, None)));
             let changes = Changes {
                 pool: Some(pool),
                 log_ranges: ranges.iter().map(|(epoch, range)| (*epoch, Some(*range))).collect(),
-                segments: unsealed.map(|(id, record)| (*id, Some(seal(record)))).collect(),
+                segments: segments.into_iter().collect(),
                 ..Changes::default()
             };
-            Ok((changes, (pool, ranges, host, relocation)))
+            Ok((changes, (pool, ranges, host, relocation, unused)))
         };
-        self.transact(prepare, |state, (pool, ranges, host, relocation)| {
+        let mut slabs = Vec::new();
+        self.transact(prepare, |state, (pool, ranges, host, relocation, unused)| {
             state.pool_record = pool;
             state.epoch = pool.epoch;
             state.ranges = ranges;
             state.host = HostLog::new(host);
             state.relocation_seq = relocation;
             state.relocation_applied = relocation;
+            slabs = unused.into_iter().map(|id| state.segments.remove(id)).collect();
         })
-        .await
+        .await?;
+        let mut free = self.slabs.lock();
+        slabs.into_iter().for_each(|slab| free.give(slab));
+        Ok(())
     }
 
     pub(super) fn lost_log(&self, seq: Seq) -> block::BlockError {
@@ -146,6 +156,18 @@ impl Engine {
             "acknowledged writes cannot be read back: log batch {seq} is damaged; restore the volumes from a copy"
         );
         self.error(ErrorKind::Corrupt, message)
+    }
+}
+
+impl State {
+    /// Segments that no map as of the last checkpoint and nothing replayed refers to: set aside or begun when the
+    /// crash came. They are free at once: else crashes that follow each other could use all slabs up, and a checkpoint,
+    /// which gives such segments back, would have none to be written to.
+    fn unused_after_replay(&self) -> Vec<SegmentId> {
+        let unused = |segment: &Segment| {
+            segment.live == 0 && segment.pins == 0 && (segment.used == 0 || segment.stream == Stream::Nodes)
+        };
+        self.segments.iter().filter(|(_, segment)| unused(segment)).map(|(id, _)| id).collect()
     }
 }
 
