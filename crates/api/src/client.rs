@@ -371,11 +371,11 @@ impl Client {
         self.get("/sessions").await
     }
 
-    async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
+    pub(crate) async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, ClientError> {
         self.send(Method::GET, path, None::<&()>).await
     }
 
-    async fn send<B: Serialize + Sync, A: DeserializeOwned>(
+    pub(crate) async fn send<B: Serialize + Sync, A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

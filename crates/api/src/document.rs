@@ -2,6 +2,7 @@
 //! and a test there holds the two together.
 
 use crate::chap::{Discovery, SetChap};
+use crate::isns::{Isns, SetIsns};
 use crate::portals::{
     AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
 };
@@ -78,6 +79,9 @@ operations! {
     portal_drain: post "/v1/portals/drain" "portals" "Takes portals out of service; the list tells how far it is" () body DrainPortals => PortalChange;
     portal_resume: post "/v1/portals/resume" "portals" "Puts portals back into service" () body ResumePortals => PortalChange;
     portal_group_update: patch "/v1/portal-groups/{group}" "portals" "Changes what hosts are told of a group's paths" ("group") body UpdatePortalGroup => PortalChange;
+    isns_show: get "/v1/isns" "group" "Name servers that are told of targets, and whether each is reached" () => Isns;
+    isns_set: put "/v1/isns" "group" "Tells these name servers of all targets and portals" () body SetIsns => Change<Isns>;
+    isns_clear: delete "/v1/isns" "group" "Deregisters everything, and tells no name server any more" () => Change<Isns>;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
 }
 

@@ -8,6 +8,7 @@ mod chap;
 mod client;
 mod document;
 mod error;
+mod isns;
 mod portals;
 mod reservations;
 mod types;
@@ -16,6 +17,7 @@ pub use chap::{Chap, Discovery, Secret, SetChap, SetMutual};
 pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
+pub use isns::{Isns, IsnsServer, IsnsState, SetIsns};
 pub use portals::{
     AddPortal, DrainPortals, MovePortal, PathState, Portal, PortalChange, PortalState, ResumePortals,
     UpdatePortalGroup,

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Portals: the addresses on which hosts reach the group, and the paths they make
     #[command(subcommand)]
     Portal(Portal),
+    /// Name servers: iSNS servers that are told of targets
+    #[command(subcommand)]
+    Isns(crate::isns::Verb),
     /// Sessions: who is connected
     #[command(subcommand)]
     Session(Session),
@@ -522,6 +525,9 @@ mod tests {
             "palisade portal drain --group 2 --no-wait",
             "palisade portal resume --group 2",
             "palisade portal set --group 2 --state non-optimized --preferred no --volume mail --fabric B",
+            "palisade isns set 192.0.2.9 [2001:db8::9]:3205 --esi-port 3206",
+            "palisade isns show",
+            "palisade isns off",
             "palisade session list",
             "palisade status --data /tmp/x",
             "palisade serve",
@@ -548,6 +554,8 @@ mod tests {
             "palisade pool delete",
             "palisade volume delete",
             "palisade host create web",
+            "palisade isns set",
+            "palisade isns set 192.0.2.9 --esi-port 0",
             "palisade host set web --chap secret-in-argv",
             "palisade host set web --chap --no-chap",
             "palisade host set web --mutual",

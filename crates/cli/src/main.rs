@@ -8,6 +8,7 @@ mod chap;
 mod discovery;
 mod help;
 mod hosts;
+mod isns;
 mod output;
 mod pools;
 mod portals;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
+        Command::Isns(verb) => ask(data, async |client| isns::run(&client, verb, out).await),
         Command::Portal(verb) => ask(data, async |client| portals::run(&client, verb, out).await),
         Command::Host(verb) => ask(data, async |client| hosts::run(&client, verb, out).await),
     }

@@ -194,6 +194,7 @@ mod tests {
             id: String::new(),
             name: Name::parse("g").unwrap(),
             discovery: None,
+            isns: None,
         })
     }
 

@@ -201,6 +201,7 @@ mod tests {
             id: "g".to_owned(),
             name: Name::parse("group").unwrap(),
             discovery: None,
+            isns: None,
         }
     }
 

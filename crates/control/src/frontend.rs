@@ -1,8 +1,8 @@
 //! What the model asks of the iSCSI side.
 
 use crate::{
-    HostId, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result, SpaceWarning, VolumeId,
-    VolumeRecord,
+    HostId, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result,
+    SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Volume};
 use std::net::SocketAddr;
@@ -118,4 +118,12 @@ pub trait Frontend: Send + Sync + 'static {
     /// Has the sessions of portals leave: asks them, and cuts those that are there after `within`. Returns at once. It
     /// ends early for a portal that serves again.
     fn empty_portals(&self, portals: Vec<SocketAddr>, within: Duration);
+
+    /// Other name servers are to be told of targets: what [`crate::GroupRecord`] says. Returns at once.
+    fn isns_changed(&self) {}
+
+    /// How things stand with the name servers; those of which nothing is known yet may be missing.
+    fn isns_servers(&self) -> Vec<IsnsServerFacts> {
+        Vec::new()
+    }
 }

@@ -180,8 +180,15 @@ impl Group {
 async fn open_file(runtime: &Arc<dyn Runtime>, path: std::path::PathBuf) -> Result<Arc<GroupFile>> {
     let id = uuid::Builder::from_random_bytes(runtime.random_id()).into_uuid().to_string();
     let name = Name::parse(GROUP_NAME)?;
-    let open =
-        move || GroupFile::open(Path::new(&path), || GroupRecord { version: 1, id, name, discovery: None });
+    let open = move || {
+        GroupFile::open(Path::new(&path), || GroupRecord {
+            version: 1,
+            id,
+            name,
+            discovery: None,
+            isns: None,
+        })
+    };
     blocking(&**runtime, open).await?.map(Arc::new)
 }
 

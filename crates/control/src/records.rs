@@ -1,7 +1,7 @@
 //! What is remembered of each object, as JSON: of the group, its pools and hosts in the group's file, of a volume in
 //! its pool. Fields are only ever added, with a default.
 
-use crate::{HostId, Initiator, InitiatorName, Naa, Name, Network, PoolId, Sealed, VolumeId};
+use crate::{HostId, Initiator, InitiatorName, IsnsRecord, Naa, Name, Network, PoolId, Sealed, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// The group itself.
@@ -16,6 +16,9 @@ pub struct GroupRecord {
     /// What discovery demands of everybody; none for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<ChapRecord>,
+    /// The name servers that are told of targets; none for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isns: Option<IsnsRecord>,
 }
 
 /// A secret to be proven by CHAP.

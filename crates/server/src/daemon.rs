@@ -5,7 +5,7 @@ use crate::data_dir::DataDir;
 use crate::engine::SystemEngine;
 use crate::rest::{DaemonFacts, router};
 use crate::targets::Targets;
-use crate::{convert, demo, listen, logs, notify};
+use crate::{convert, demo, listen, logs, name_service, notify};
 use api::{ErrorClass, Problem};
 use backend::TokioRuntime;
 use block::Runtime;
@@ -63,6 +63,9 @@ struct Daemon {
     targets: Arc<Targets>,
     server: Arc<Server>,
     api: JoinSet<()>,
+    /// Tells name servers.
+    names: JoinSet<()>,
+    stop_names: watch::Sender<bool>,
     stop: watch::Sender<bool>,
 }
 
@@ -95,11 +98,23 @@ async fn run(config: &ServeConfig) -> Result<(), Problem> {
     };
     let (stop, stopped) = watch::channel(false);
     let tcp_address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
-    let mut daemon = Daemon { data, group, targets, server, api: JoinSet::new(), stop };
+    let mut daemon = Daemon {
+        data,
+        group,
+        targets,
+        server,
+        api: JoinSet::new(),
+        names: JoinSet::new(),
+        stop_names: watch::channel(false).0,
+        stop,
+    };
     if let Err(problem) = daemon.start_api(tcp, &*runtime, stopped) {
         daemon.end(&mut signals).await;
         return Err(problem);
     }
+    let (group, targets) = (daemon.group.clone(), daemon.targets.clone());
+    let stop_names = daemon.stop_names.subscribe();
+    daemon.names.spawn(name_service::run(group, targets, runtime.clone(), stop_names));
     daemon.announce(volume.as_ref(), tcp_address);
     signals.wait_retrying(&daemon.group).await;
     daemon.end(&mut signals).await;
@@ -198,7 +213,11 @@ impl Daemon {
     }
 
     async fn end_in_order(mut self) {
-        if !self.server.shutdown(DRAIN_TIME_MAX).await {
+        // Name servers forget the targets while hosts leave.
+        self.stop_names.send_replace(true);
+        let forgotten = async { while self.names.join_next().await.is_some() {} };
+        let (drained, ()) = tokio::join!(self.server.shutdown(DRAIN_TIME_MAX), forgotten);
+        if !drained {
             tracing::warn!("commands under way took too long; their hosts send them again");
         }
         self.stop.send_replace(true);

@@ -1,5 +1,6 @@
 //! The REST API: routes over a [`Group`]. `api` holds the types and the document.
 
+mod isns;
 mod portals;
 mod reservations;
 
@@ -131,6 +132,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/discovery", get(discovery))
         .route("/v1/discovery/chap", put(set_discovery_chap).delete(clear_discovery_chap))
         .route("/v1/sessions", get(sessions))
+        .merge(isns::routes())
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())

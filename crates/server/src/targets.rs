@@ -1,12 +1,13 @@
 //! The iSCSI side as the model wants it, and the model as the iSCSI side wants it.
 
+use crate::name_service::Board;
 use crate::space::SharedSpace;
 use crate::{paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
-    Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, KeptReservations,
-    LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result, SessionFacts, SpaceWarning,
-    VolumeId, VolumeRecord,
+    Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, IsnsServerFacts,
+    KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result,
+    SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -38,6 +39,7 @@ pub(crate) struct Targets {
     /// When the server started, in ms since 1970.
     started_unix_ms: RwLock<u64>,
     portals: RwLock<PortalSet>,
+    name_servers: Arc<Board>,
     /// For work in the background.
     this: OnceLock<Weak<Targets>>,
     /// What volumes share for copies.
@@ -84,6 +86,10 @@ impl Targets {
 
     pub(crate) fn all_units(&self) -> Vec<(VolumeId, Arc<LogicalUnitHandle>)> {
         self.units.read().iter().map(|(id, unit)| (*id, unit.clone())).collect()
+    }
+
+    pub(crate) fn name_servers(&self) -> Arc<Board> {
+        self.name_servers.clone()
     }
 
     pub(crate) fn portal_set(&self) -> PortalSet {
@@ -295,6 +301,14 @@ impl Frontend for Targets {
         if let Some(this) = self.this.get().and_then(Weak::upgrade) {
             this.empty(portals, within);
         }
+    }
+
+    fn isns_changed(&self) {
+        self.name_servers.wake();
+    }
+
+    fn isns_servers(&self) -> Vec<IsnsServerFacts> {
+        self.name_servers.servers()
     }
 }
 

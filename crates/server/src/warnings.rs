@@ -1,7 +1,7 @@
 //! What an administrator should look at, for `palisade status`.
 
 use block::format_size;
-use control::{Group, PoolView, PortalCondition, PortalView, VolumeView};
+use control::{Group, IsnsServerFacts, PoolView, PortalCondition, PortalView, VolumeView};
 
 /// Most hosts named of those whose secret cannot be read.
 const SECRETS_SHOWN_MAX: usize = 3;
@@ -30,6 +30,7 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
         found.push(format!("{more} more hosts have a CHAP secret that cannot be read, and are refused"));
     }
     found.extend(group.portals().iter().filter_map(portal));
+    found.extend(group.isns_servers().iter().filter_map(name_server));
     found.extend(pools.iter().filter_map(fullness));
     found.extend(group.volumes().iter().filter_map(volume_fullness));
     for pool in pools.iter().filter(|pool| pool.record.volatile) {
@@ -55,6 +56,11 @@ fn portal(portal: &PortalView) -> Option<String> {
             "portal {address} has moved; when no host asks there any more, `palisade portal remove {address}`"
         )),
     }
+}
+
+fn name_server(server: &IsnsServerFacts) -> Option<String> {
+    let error = server.error.as_ref()?;
+    Some(format!("iSNS server {} is not told of targets: {error}", server.address))
 }
 
 fn fullness(pool: &PoolView) -> Option<String> {

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// Each crate and those of the workspace that it may use. Dependencies point down only.
-const ALLOWED: [(&str, &[&str]); 17] = [
+const ALLOWED: [(&str, &[&str]); 18] = [
     ("scsi", &[]),
     ("iscsi", &[]),
+    ("isns", &[]),
     ("block", &[]),
     ("store", &["block"]),
     ("backend", &["block"]),
@@ -19,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("target", &["iscsi", "scsi", "block"]),
     ("control", &["store", "iscsi", "scsi", "block"]),
     ("api", &[]),
-    ("server", &["target", "control", "api", "backend", "store", "iscsi", "scsi", "block"]),
+    ("server", &["target", "control", "api", "backend", "store", "iscsi", "isns", "scsi", "block"]),
     ("cli", &["server", "api", "initiator", "validate"]),
     ("csi", &["api"]),
     ("sim", &["store", "block"]),
@@ -32,7 +33,7 @@ const ALLOWED_IN_TESTS: [(&str, &[&str]); 3] =
     [("target", &["initiator"]), ("server", &["initiator"]), ("backend", &["store"])];
 
 /// Crates without I/O, clock and randomness of their own, and what would bring those in.
-const PURE: [&str; 4] = ["scsi", "iscsi", "block", "store"];
+const PURE: [&str; 5] = ["scsi", "iscsi", "isns", "block", "store"];
 const IMPURE: [&str; 9] =
     ["tokio", "mio", "socket2", "rustix", "libc", "io-uring", "rand", "getrandom", "futures-executor"];
 
