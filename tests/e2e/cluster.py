@@ -58,8 +58,7 @@ if sys.argv[1:2] == ["hook"]:
 
 own_network(4)
 PORTALS = [f"10.77.{n}.1" for n in range(4)]
-MORE = [word for n, address in enumerate(PORTALS[1:], 2) for word in ("--portal", f"{address}:3260,{n}")]
-server = Server(host="10.77.0.1", port=3260, arguments=MORE)
+server = Server(host="10.77.0.1", port=3260)
 HOOK = ["-H", f"{sys.executable} {os.path.abspath(__file__)} hook"]
 
 
@@ -68,6 +67,8 @@ def running():
     if not server.alive():
         server.start()
         server.pool(size="8GiB")
+        for number, address in enumerate(PORTALS[1:], 2):
+            server.cli("portal", "add", f"{address}:3260", "--group", number)
 
 
 @check("two guests fight over a LUN: all types of reservation, fencing under load, a crash of the target")
