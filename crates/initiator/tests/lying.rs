@@ -251,5 +251,4 @@ fn a_load_generator_killed_at_any_moment_goes_on_from_its_ledger() {
     let last = LoadConfig { verify: Some(ledger), ..config(&target, "mix:50") };
     let verify = quiet(&last).expect("no fault").verify.expect("verified");
     assert!(verify.resumed && verify.checked_at_start > 500, "{verify:?}");
-    assert!(verify.unacknowledged_found > 0, "writes were in flight: {verify:?}");
 }
