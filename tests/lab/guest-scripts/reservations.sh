@@ -26,7 +26,7 @@ for type in 1 3 5 6 7 8; do
     if [ "$me" = a ]; then
         check "type $type: a registers" pr -o -I -S $key
         check "type $type: a reserves" pr -o -R -K $key -T $type
-        check "type $type: a reads the reservation" eval "pr -i -r | grep -q 'Key=0xa1'"
+        check "type $type: a reads the reservation" eval "pr -i -r | grep -q LU_SCOPE"
         check "type $type: the holder writes" write
         meet "reserved-$type"; meet "tried-$type"; meet "registered-$type"
         check "type $type: a releases" pr -o -L -K $key -T $type
