@@ -8,6 +8,7 @@ import iscsi
 from harness import INITIATOR, MIB, CommandFailed, Server, check, expect, main, note, scratch
 
 FULL = (iscsi.DATA_PROTECT, 0x27, 0x07)  # SPC-4: SPACE ALLOCATION FAILED WRITE PROTECT
+SOFT_THRESHOLD = (6, 0x38, 7)  # THIN PROVISIONING SOFT THRESHOLD REACHED
 CHUNK = MIB
 server = Server()
 state = {}
@@ -16,6 +17,20 @@ state = {}
 def chunk(number):
     """Data that is told from all other chunks and cannot be compressed."""
     return state["random"][number % 61 * 4096:][:CHUNK - 8] + number.to_bytes(8, "big")
+
+
+class Host(iscsi.Session):
+    """A session that does as hosts do: sends a command that ended with a unit attention again."""
+
+    warned = 0
+
+    def command(self, *arguments, **options):
+        while True:
+            result = super().command(*arguments, **options)
+            sense = iscsi.sense_code(result)
+            if sense is None or sense[0] != iscsi.UNIT_ATTENTION:
+                return result
+            self.warned += sense == SOFT_THRESHOLD
 
 
 def fill(session, first):
@@ -54,12 +69,13 @@ def brim():
     server.start()
     server.pool(size="768MiB")
     iqn, _ = server.volume("thin", "3GiB")
-    session = state["session"] = iscsi.Session(server.host, server.port, INITIATOR, iqn)
+    session = state["session"] = Host(server.host, server.port, INITIATOR, iqn)
     session.ready()
     number, result = fill(session, 0)
     expect(result is not None, "the pool never became full")
     expect(iscsi.sense_code(result) == FULL, f"status {result.status:#x}, sense {iscsi.sense_code(result)}")
     note(f"full after {number} MiB of a pool of 768 MiB")
+    expect(session.warned > 0, "the host was not warned before")
     expect(number >= 400, f"full already after {number} MiB of 768")
     state["next"] = number
     expect(session.ping() == b"ping", "no answer to a ping")
@@ -93,7 +109,7 @@ def killed_when_full():
     server.kill()
     server.start()
     iqn, _ = server.address("thin")
-    session = state["session"] = iscsi.Session(server.host, server.port, INITIATOR, iqn)
+    session = state["session"] = Host(server.host, server.port, INITIATOR, iqn)
     session.ready()
     intact(session)
 
@@ -141,11 +157,11 @@ def thick():
     thick_iqn, _ = keeper.volume("thick", "256MiB", "--thick")
     thin_iqn, _ = keeper.volume("thin", "3GiB")
     state["written"] = set()
-    thin = iscsi.Session(keeper.host, keeper.port, INITIATOR, thin_iqn)
+    thin = Host(keeper.host, keeper.port, INITIATOR, thin_iqn)
     thin.ready()
     number, result = fill(thin, 0)
     expect(result is not None and iscsi.sense_code(result) == FULL, f"the thin volume: {result}")
-    session = iscsi.Session(keeper.host, keeper.port, INITIATOR, thick_iqn)
+    session = Host(keeper.host, keeper.port, INITIATOR, thick_iqn)
     session.ready()
     for turn in range(3):  # the first writes and two rounds of overwriting
         for n in range(256):
