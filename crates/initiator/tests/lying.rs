@@ -231,11 +231,12 @@ fn child_under_load() {
 
 #[test]
 fn a_load_generator_killed_at_any_moment_goes_on_from_its_ledger() {
+    const ROUNDS: u64 = 8;
     let target = target();
     let dir = tempfile::tempdir().expect("dir");
     let ledger = dir.path().join("ledger");
     let (_sender, never) = std::sync::mpsc::channel::<()>();
-    for round in 0..8 {
+    for round in 0..ROUNDS {
         let mut child = std::process::Command::new(std::env::current_exe().expect("path"))
             .args(["child_under_load", "--exact", "--ignored"])
             .env("CHILD_URL", target.url())
@@ -244,11 +245,18 @@ fn a_load_generator_killed_at_any_moment_goes_on_from_its_ledger() {
             .spawn()
             .expect("child");
         let _ = never.recv_timeout(Duration::from_millis(150 + 37 * round));
+        if round + 1 == ROUNDS {
+            // From here on writes are carried out and not answered, so that the kill meets some.
+            target.faults.hang_up_every.store(1, Relaxed);
+            let _ = never.recv_timeout(Duration::from_millis(250));
+        }
         assert!(child.try_wait().expect("state").is_none(), "it ended by itself, with a fault");
         child.kill().expect("kill");
         child.wait().expect("wait");
     }
+    target.faults.hang_up_every.store(0, Relaxed);
     let last = LoadConfig { verify: Some(ledger), ..config(&target, "mix:50") };
     let verify = quiet(&last).expect("no fault").verify.expect("verified");
     assert!(verify.resumed && verify.checked_at_start > 500, "{verify:?}");
+    assert!(verify.unacknowledged_found > 0, "writes were in flight: {verify:?}");
 }
