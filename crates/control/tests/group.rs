@@ -2,54 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use control::simulated::{SimEngine, SimFrontend, SimRuntime, thin_volume};
+use control::simulated::thin_volume;
 use control::{
-    ErrorKind, Force, Group, GroupConfig, LoginAttempt, NewHost, NewPool, NewVolume, Outcome, Refusal,
-    SessionFacts, SessionId, VolumeUpdate, VolumeView,
+    ErrorKind, Force, LoginAttempt, NewHost, NewPool, NewVolume, Outcome, Refusal, SessionFacts, SessionId,
+    VolumeUpdate, VolumeView,
 };
-use std::sync::Arc;
+
+mod common;
+
+use common::Fixture;
 
 const ALICE: &str = "iqn.2001-04.com.example:alice";
 const GIB: u64 = 1 << 30;
 
-struct Fixture {
-    directory: tempfile::TempDir,
-    engine: Arc<SimEngine>,
-    frontend: Arc<SimFrontend>,
-    runtime: Arc<SimRuntime>,
-    group: Option<Arc<Group>>,
-}
-
 impl Fixture {
-    async fn new() -> Self {
-        let mut fixture = Self {
-            directory: tempfile::tempdir().unwrap(),
-            engine: Arc::default(),
-            frontend: Arc::default(),
-            runtime: Arc::default(),
-            group: None,
-        };
-        fixture.restart().await;
-        fixture
-    }
-
-    /// Ends the group without closing it, as a kill would, and opens it again.
-    async fn restart(&mut self) {
-        self.group = None;
-        self.frontend = Arc::default();
-        let config = GroupConfig {
-            file: self.directory.path().join("group.redb"),
-            engine: self.engine.clone(),
-            frontend: self.frontend.clone(),
-            runtime: self.runtime.clone(),
-        };
-        self.group = Some(Group::open(config).await.unwrap());
-    }
-
-    fn group(&self) -> &Arc<Group> {
-        self.group.as_ref().unwrap()
-    }
-
     async fn pool(&self, name: &str, disk: &str) -> Outcome {
         let new = NewPool { name: name.to_owned(), disks: vec![disk.to_owned()] };
         self.group().create_pool(new).await.unwrap().0

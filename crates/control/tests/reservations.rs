@@ -2,53 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use control::simulated::{SimEngine, SimFrontend, SimRuntime, thin_volume};
+use control::simulated::thin_volume;
 use control::{
-    ErrorKind, FactChange, Force, Group, GroupConfig, HeldRecord, NewPool, Outcome, PoolEngine,
-    RegistrantRecord, RegistrationFacts, RegistrationRecord, ReservationFacts, ReservationRecord, VolumeId,
+    ErrorKind, FactChange, Force, HeldRecord, NewPool, Outcome, PoolEngine, RegistrantRecord,
+    RegistrationFacts, RegistrationRecord, ReservationFacts, ReservationRecord, VolumeId,
 };
-use std::sync::Arc;
 
-struct Fixture {
-    directory: tempfile::TempDir,
-    engine: Arc<SimEngine>,
-    frontend: Arc<SimFrontend>,
-    runtime: Arc<SimRuntime>,
-    group: Option<Arc<Group>>,
-}
+mod common;
+
+use common::Fixture;
 
 impl Fixture {
     /// A group with a pool `tank` and a volume `quorum`.
-    async fn new() -> Self {
-        let mut fixture = Self {
-            directory: tempfile::tempdir().unwrap(),
-            engine: Arc::default(),
-            frontend: Arc::default(),
-            runtime: Arc::default(),
-            group: None,
-        };
-        fixture.restart().await;
+    async fn with_quorum() -> Self {
+        let fixture = Self::new().await;
         let pool = NewPool { name: "tank".to_owned(), disks: vec!["/d/one:10G".to_owned()] };
         fixture.group().create_pool(pool).await.unwrap();
         fixture.group().create_volume(thin_volume("quorum", 1 << 30)).await.unwrap();
         fixture
-    }
-
-    /// Ends the group as a kill would, and opens it again.
-    async fn restart(&mut self) {
-        self.group = None;
-        self.frontend = Arc::default();
-        let config = GroupConfig {
-            file: self.directory.path().join("group.redb"),
-            engine: self.engine.clone(),
-            frontend: self.frontend.clone(),
-            runtime: self.runtime.clone(),
-        };
-        self.group = Some(Group::open(config).await.unwrap());
-    }
-
-    fn group(&self) -> &Arc<Group> {
-        self.group.as_ref().unwrap()
     }
 
     fn quorum(&self) -> VolumeId {
@@ -87,7 +58,7 @@ fn record(key: u64) -> ReservationRecord {
 
 #[tokio::test]
 async fn what_is_kept_is_handed_back_after_a_restart() {
-    let mut fixture = Fixture::new().await;
+    let mut fixture = Fixture::with_quorum().await;
     assert_eq!(fixture.kept(), None);
     fixture.keep(Some(&record(1))).await;
     fixture.keep(Some(&record(2))).await;
@@ -100,7 +71,7 @@ async fn what_is_kept_is_handed_back_after_a_restart() {
 
 #[tokio::test]
 async fn reservations_go_with_their_volume() {
-    let mut fixture = Fixture::new().await;
+    let mut fixture = Fixture::with_quorum().await;
     fixture.keep(Some(&record(1))).await;
     assert_eq!(fixture.facts_in_pool(), 2);
     fixture.group().delete_volume("quorum", Force::No).await.unwrap();
@@ -114,7 +85,7 @@ async fn reservations_go_with_their_volume() {
 /// To serve it without its reservations could let a host write that was fenced off.
 #[tokio::test]
 async fn a_volume_whose_reservations_are_not_understood_stays_offline() {
-    let mut fixture = Fixture::new().await;
+    let mut fixture = Fixture::with_quorum().await;
     let id = fixture.quorum().to_string();
     fixture.put(&id, r#"{"version":2,"registrations":[],"reservation":null}"#).await;
     fixture.restart().await;
@@ -127,7 +98,7 @@ async fn a_volume_whose_reservations_are_not_understood_stays_offline() {
 
 #[tokio::test]
 async fn an_administrator_looks_and_clears() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::with_quorum().await;
     let group = fixture.group();
     assert!(group.reservations("quorum").unwrap().is_empty());
     let facts = ReservationFacts {
