@@ -17,6 +17,8 @@ NO_TAG = 0xFFFFFFFF
 # Status codes and sense keys of SAM-5 and SPC-4.
 GOOD, CHECK_CONDITION, BUSY, RESERVATION_CONFLICT, TASK_SET_FULL = 0, 2, 8, 0x18, 0x28
 UNIT_ATTENTION, DATA_PROTECT = 6, 7
+PERSISTENT_RESERVE_OUT = 0x5F
+REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE = range(7)
 
 Result = collections.namedtuple("Result", "status sense data residual")
 
@@ -31,6 +33,10 @@ class LoginFailed(Exception):
     def __init__(self, status):
         super().__init__(f"login status {status >> 8}.{status & 255}")
         self.status = status
+
+
+class Unanswered(Exception):
+    """A command that only reads did not end with GOOD."""
 
 
 def sense_code(result):
@@ -298,3 +304,20 @@ class Session(Connection):
 
     def flush(self, lun=0):
         return self.command(bytes([0x35]) + bytes(9), lun=lun)
+
+    def reserve_out(self, action, kind=0, key=0, new_key=0, aptpl=False, lun=0):
+        """PERSISTENT RESERVE OUT; returns its status."""
+        data = struct.pack(">QQIBBH", key, new_key, 0, 1 if aptpl else 0, 0, 0)
+        return self.command(struct.pack(">BBBHIB", PERSISTENT_RESERVE_OUT, action, kind, 0, len(data), 0), data, lun=lun).status
+
+    def registered(self, lun=0):
+        """The keys that READ KEYS finds past all unit attentions, sorted."""
+        for _ in range(256):
+            result = self.command(bytes([0x5E, 0, 0, 0, 0, 0, 0, 16, 0, 0]), read=4096, lun=lun)
+            if result.status != CHECK_CONDITION or sense_code(result)[0] != UNIT_ATTENTION:
+                break
+        if result.status != GOOD:
+            raise Unanswered(f"READ KEYS ended with {result.status:#x}, {sense_code(result)}")
+        data = result.data
+        length = int.from_bytes(data[4:8], "big")
+        return sorted(int.from_bytes(data[at:at + 8], "big") for at in range(8, 8 + length, 8))

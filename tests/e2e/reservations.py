@@ -2,17 +2,16 @@
 """Persistent reservations: what outlives kill -9, who is shut out under load, what an administrator sees and clears"""
 
 import socket
-import struct
 import threading
 import time
 
 import iscsi
 from harness import KIB, Server, check, expect, main, note
+from iscsi import CLEAR, PREEMPT_AND_ABORT, REGISTER, REGISTER_AND_IGNORE, RELEASE, RESERVE
 
 NODE_A, NODE_B = "iqn.2024-01.lab.client:node-a", "iqn.2024-01.lab.client:node-b"
 ISID = {NODE_A: b"\x80\0\0\0\0\x0a", NODE_B: b"\x80\0\0\0\0\x0b"}
 KEY = {NODE_A: 0xA, NODE_B: 0xB}
-REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE = range(7)
 TYPES = (1, 3, 5, 6, 7, 8)
 ALL_REGISTRANTS = (7, 8)
 PREEMPTED, UNREGISTERED = (6, 0x2A, 3), (6, 0x2A, 5)
@@ -38,9 +37,7 @@ class Node(iscsi.Session):
 
     def out(self, action, kind=0, key=None, new_key=0, aptpl=False):
         """PERSISTENT RESERVE OUT; returns its status."""
-        key = self.key if key is None else key
-        data = struct.pack(">QQIBBH", key, new_key, 0, 1 if aptpl else 0, 0, 0)
-        return self.command(struct.pack(">BBBHIB", 0x5F, action, kind, 0, len(data), 0), data).status
+        return self.reserve_out(action, kind, self.key if key is None else key, new_key, aptpl)
 
     def register(self, aptpl=False):
         status = self.out(REGISTER_AND_IGNORE, new_key=self.key, aptpl=aptpl)
@@ -50,11 +47,6 @@ class Node(iscsi.Session):
         """Key and type of the reservation, or None."""
         data = self.command(bytes([0x5E, 1, 0, 0, 0, 0, 0, 0, 24, 0]), read=24).data
         return (int.from_bytes(data[8:16], "big"), data[21] & 15) if len(data) >= 24 else None
-
-    def registered(self):
-        data = self.command(bytes([0x5E, 0, 0, 0, 0, 0, 0, 16, 0, 0]), read=4096).data
-        length = int.from_bytes(data[4:8], "big")
-        return sorted(int.from_bytes(data[at:at + 8], "big") for at in range(8, 8 + length, 8))
 
     def told(self):
         """The unit attention that the next command ends with, or None."""

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """`palisade validate`: passes against Palisade over two portals, and finds what tgt lacks."""
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
+import threading
 import time
 
+import iscsi
 from harness import (
     BINARY, CommandFailed, Failure, LOGS, MIB, Server, check, expect, free_port, main, need, note, palisade, scratch, _die_with_parent,
 )
@@ -160,47 +164,90 @@ def foreign():
     expect("5f 05 05 00 00 00 00 00 18 00" in html and "<script" not in html, "the HTML report lacks the CDBs")
 
 
-def registered(peer):
-    """The keys registered with tgt's unit, by the report of a check that only reads."""
-    _, report = validate(peer.url(), "--only", "cluster", name="keys", fails=True)
-    reads = [e for c in report["checks"] for e in c["exchanges"] if e["command"].endswith("READ KEYS")]
-    expect(reads, "no READ KEYS was sent")
-    return int("".join(reads[0]["data_in"].split()[4:8]), 16) // 8
+def onlooker(peer):
+    """A session with tgt's unit from a host that is none of `palisade validate`'s."""
+    session = iscsi.Session("127.0.0.1", peer.ports[0], "iqn.2024-01.lab.client:somebody-else", TGT_IQN)
+    session.ready(lun=1)
+    return session
+
+
+class Holding:
+    """A proxy before a portal, which keeps back the answer to the N-th registration that passes until it is let go."""
+
+    def __init__(self, port, number):
+        self.target, self.left = port, number
+        self.reached, self.let_go = threading.Event(), threading.Event()
+        self.let_go.set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, far = self.listener.accept()[0], socket.create_connection(("127.0.0.1", self.target))
+                threading.Thread(target=self.pump, args=(near, far, self.look), daemon=True).start()
+                threading.Thread(target=self.pump, args=(far, near, lambda *_: self.let_go.wait()), daemon=True).start()
+
+    def pump(self, source, sink, first):
+        """Passes whole PDUs on, each after `first` has seen it."""
+        with contextlib.suppress(OSError):
+            while header := source.recv(48, socket.MSG_WAITALL):
+                length = header[4] * 4 + (int.from_bytes(header[5:8], "big") + 3 & ~3)
+                data = source.recv(length, socket.MSG_WAITALL) if length else b""
+                first(header, data)
+                sink.sendall(header + data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def look(self, header, data):
+        command = header[0] & 0x3F == iscsi.SCSI_COMMAND and header[32] == iscsi.PERSISTENT_RESERVE_OUT
+        if command and header[33] in (iscsi.REGISTER, iscsi.REGISTER_AND_IGNORE) and any(data[8:16]):
+            self.left -= 1
+            if self.left == 0:
+                self.let_go.clear()
+                self.reached.set()
 
 
 @check("an interrupted run leaves no registration behind")
 def interrupted():
     peer = tgt()
-    for delay in (0.1, 0.25, 0.4):
-        command = [BINARY, "validate", peer.url(0), peer.url(1), "--reservations", *WRITING]
+    other = onlooker(peer)
+    for number in (1, 3, 6):
+        # The signal comes when the registration has been made and its answer not been seen.
+        path = Holding(peer.ports[0], number)
+        url, report = f"iscsi://127.0.0.1:{path.port}/{TGT_IQN}/1", LOGS / f"interrupted{number}.json"
+        command = [BINARY, "validate", url, "--only", "cluster", "--reservations", "--json-file", report]
         run = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        time.sleep(delay)
+        expect(path.reached.wait(60), f"no registration number {number}")
+        end = time.monotonic() + 60
+        while not other.registered(lun=1):
+            expect(time.monotonic() < end, "the registration is not made")
         run.send_signal(signal.SIGINT)
+        path.let_go.set()
         _, errors = run.communicate(timeout=60)
         expect(run.returncode in (0, 17), f"status {run.returncode}: {errors}")
-        expect(registered(peer) == 0, "keys are left")
+        expect("interrupted" in report.read_text(), "the run was not interrupted")
+        expect(other.registered(lun=1) == [], "keys are left")
+    other.logout()
 
 
 @check("a unit that somebody else has registered with is left alone, unless forced")
 def in_use():
     peer = tgt()
+    other, key = onlooker(peer), 0x5E5E
+    status = other.reserve_out(iscsi.REGISTER, new_key=key, lun=1)
+    expect(status == iscsi.GOOD, f"registering ended with {status:#x}")
     command = [peer.url(0), peer.url(1), "--reservations", "--only", "cluster"]
-    for attempt in range(20):
-        # A run that is killed is somebody else to the next one.
-        run = subprocess.Popen([BINARY, "validate", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.05 + 0.02 * attempt)
-        run.kill()
-        run.wait()
-        if registered(peer) > 0:
-            break
-    expect(registered(peer) > 0, "no run was killed while it had registered")
     try:
         palisade("validate", *command)
         raise Failure("the run did not refuse")
     except CommandFailed as error:
         expect(error.status == 6 and "registered with the logical unit" in error.stderr, f"{error}")
+    expect(other.registered(lun=1) == [key], "the registration was touched")
     validate(*command, "--force", name="forced", fails=True)
-    expect(registered(peer) == 0, "keys are left")
+    expect(other.registered(lun=1) == [], "keys are left")
+    other.logout()
 
 
 if __name__ == "__main__":
