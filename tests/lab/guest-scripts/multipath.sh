@@ -1,10 +1,11 @@
 # multipath.sh IQN LUN SECONDS PORTAL PORTAL...   (destroys the LUN's data)
 # One dm-multipath map over all portals; fio writes and verifies over it while
 # one path after the other goes away for some seconds and comes back:
-# `host path-down N`, `host path-up N`.
+# `host path-down N`, `host path-up N`. Two paths are drained in turn before
+# that: `host drain N`, `host resume N`.
 . /lab/lib.sh
 iqn=$1 lun=$2 secs=$3; shift 3
-paths=$#
+paths=$# portals=("$@")
 start_multipathd ' path_grouping_policy group_by_prio
  failback immediate
  no_path_retry 30' || fail multipathd
@@ -31,8 +32,23 @@ fio --name=verify --filename="/dev/mapper/$map" --size=$((secs * 2))M --rate=2m 
     --rw=randwrite --direct=1 --ioengine=libaio --iodepth=4 --verify=crc32c --verify_fatal=1 \
     --do_verify=1 --output=/tmp/fio.out &
 fio=$!
+# drain N: the session leaves the portal, and logs in where it is sent; put back, it is made anew where it was.
+drain() {
+    local portal=${portals[$1]}
+    note "draining $portal"
+    host drain "$1" || fail "host drain"
+    at "$portal" && fail "a session is still at $portal"
+    until_true 30 eval "[ \$(active) = $paths ]" || { multipath -ll; fail "$portal drained: not $paths paths"; }
+    host resume "$1" || fail "host resume"
+    iscsiadm -m node -T "$iqn" -p "$portal" --logout > /dev/null && iscsiadm -m node -T "$iqn" -p "$portal" --login > /dev/null ||
+        fail "logging in anew at $portal"
+    at "$portal" || fail "no session at $portal"
+    until_true 30 eval "[ \$(active) = $paths ]" || { multipath -ll; fail "$portal back: not $paths paths"; }
+}
+at() { cat /sys/class/iscsi_connection/connection*/address 2> /dev/null | grep -qFx "$1"; }
 cuts=0 end=$((SECONDS + secs))
 sleep 2
+if [ "$paths" = 2 ]; then drain 1; drain 0; fi
 while [ $SECONDS -lt $end ]; do
     path=$((cuts % paths))
     host path-down $path || fail "host path-down"
