@@ -34,12 +34,12 @@ pub enum Refusal {
 
 /// How well a host entry fits: one that names the initiator counts before one for any.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
+pub(crate) enum Fit {
     Any,
     Named,
 }
 
-fn fit(host: &HostRecord, attempt: LoginAttempt<'_>) -> Option<Fit> {
+pub(crate) fn fit(host: &HostRecord, attempt: LoginAttempt<'_>) -> Option<Fit> {
     let from_there =
         host.addresses.is_empty() || host.addresses.iter().any(|net| net.contains(attempt.source));
     let fits = host.initiators.iter().filter(|initiator| initiator.is(attempt.initiator));

@@ -1,6 +1,7 @@
 //! The group's file: what outlives the process and belongs to no single pool.
 
 use crate::{
+    InitiatorName, TargetRecord,
     Error, ErrorKind, GroupRecord, HostId, HostRecord, PoolId, PoolRecord, PortalSet, Result, VolumeId,
     VolumeRecord,
 };
@@ -18,6 +19,8 @@ const HOSTS: Table = TableDefinition::new("hosts");
 const PORTALS: Table = TableDefinition::new("portals");
 /// What pools last said of their volumes, to know them while a pool is offline.
 const VOLUMES: Table = TableDefinition::new("volumes");
+/// Targets of several volumes.
+const TARGETS: Table = TableDefinition::new("targets");
 
 /// The version of records that this build reads and writes.
 const VERSION: u32 = 1;
@@ -35,6 +38,7 @@ pub(crate) struct Contents {
     pub(crate) hosts: Vec<HostRecord>,
     pub(crate) volumes: Vec<VolumeRecord>,
     pub(crate) portals: PortalSet,
+    pub(crate) targets: Vec<TargetRecord>,
 }
 
 /// One change to the file.
@@ -47,6 +51,8 @@ pub(crate) enum FileChange {
     PutVolume(VolumeRecord),
     RemoveVolume(VolumeId),
     PutPortals(PortalSet),
+    PutTarget(TargetRecord),
+    RemoveTarget(InitiatorName),
 }
 
 impl GroupFile {
@@ -90,6 +96,7 @@ impl GroupFile {
             hosts: self.read_all(HOSTS)?,
             volumes: self.read_all(VOLUMES)?,
             portals: self.read_all(PORTALS)?.pop().unwrap_or_default(),
+            targets: self.read_all(TARGETS)?,
         })
     }
 
@@ -106,6 +113,8 @@ impl GroupFile {
                 FileChange::PutVolume(record) => (VOLUMES, record.id.to_string(), Some(self.encode(record)?)),
                 FileChange::RemoveVolume(id) => (VOLUMES, id.to_string(), None),
                 FileChange::PutPortals(set) => (PORTALS, "record".to_owned(), Some(self.encode(set)?)),
+                FileChange::PutTarget(record) => (TARGETS, record.iqn.to_string(), Some(self.encode(record)?)),
+                FileChange::RemoveTarget(iqn) => (TARGETS, iqn.to_string(), None),
             });
         }
         self.write(|transaction| {

@@ -1,7 +1,7 @@
 //! What the model asks of the iSCSI side.
 
 use crate::{
-    HostId, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result,
+    HostId, InitiatorName, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result,
     SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Volume};
@@ -24,8 +24,12 @@ pub struct SessionFacts {
     pub source: SocketAddr,
     /// Local address it came to.
     pub portal: SocketAddr,
-    /// Volume it uses; none for discovery.
+    /// Volume whose own target it uses; none for discovery and for a target of several volumes.
     pub volume: Option<VolumeId>,
+    /// Target of several volumes that it uses.
+    pub target: Option<InitiatorName>,
+    /// Volumes that it sees in that.
+    pub units: Vec<VolumeId>,
     /// Host it was let in as.
     pub host: Option<HostId>,
     /// It may only read.
@@ -126,4 +130,9 @@ pub trait Frontend: Send + Sync + 'static {
     fn isns_servers(&self) -> Vec<IsnsServerFacts> {
         Vec::new()
     }
+
+    /// What is in these targets of several volumes has changed, or they are no more: their sessions see what is theirs
+    /// now, or end. Told is at once; when ready, no command to what they see no more is running, or waiting for that
+    /// took too long.
+    fn targets_changed(&self, targets: Vec<InitiatorName>) -> BoxFuture<'_, ()>;
 }

@@ -60,6 +60,7 @@ impl Group {
         let mut state = State::new(contents.group);
         state.hosts = contents.hosts.into_iter().map(|host| (host.id, host)).collect();
         state.portals = contents.portals;
+        state.targets = contents.targets.into_iter().map(|target| (target.iqn.clone(), target)).collect();
         for record in contents.volumes {
             let entry =
                 VolumeEntry { record, offline: Some("its pool is offline".to_owned()), leaving: false };
@@ -169,10 +170,10 @@ impl Group {
         blocking(&*self.runtime, move || file.apply(&changes)).await?
     }
 
-    /// The sessions of a volume.
+    /// The sessions of a volume, through whichever target.
     pub(crate) fn sessions_on(&self, volume: VolumeId) -> Vec<SessionFacts> {
         let mut sessions = self.frontend.sessions();
-        sessions.retain(|session| session.volume == Some(volume));
+        sessions.retain(|session| session.volume == Some(volume) || session.units.contains(&volume));
         sessions
     }
 }

@@ -25,6 +25,7 @@ mod secret_key;
 pub mod simulated;
 mod space;
 mod state;
+mod targets;
 mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
@@ -54,6 +55,9 @@ pub use reservations::{
 pub use sealed::Sealed;
 pub use space::{PoolUpdate, SpaceWarning};
 pub use state::{PoolView, State, VolumeView};
+pub use targets::{
+    MappingView, TargetAccess, TargetLun, TargetMapping, TargetRecord, TargetView, UnitAccess,
+};
 pub use volumes::{NewVolume, VolumeUpdate};
 
 /// How a request that may find its work already done has ended.

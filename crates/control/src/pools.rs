@@ -263,11 +263,15 @@ impl Group {
         let mut changes: Vec<_> = gone.iter().map(|id| FileChange::RemoveVolume(*id)).collect();
         changes.extend(entries.iter().map(|entry| FileChange::PutVolume(entry.record.clone())));
         self.persist(changes).await?;
-        let mut state = self.state.write();
-        gone.iter().for_each(|id| drop(state.volumes.remove(id)));
-        for entry in entries {
-            state.volumes.insert(entry.record.id, entry);
+        let ids: Vec<VolumeId> = entries.iter().map(|entry| entry.record.id).collect();
+        {
+            let mut state = self.state.write();
+            gone.iter().for_each(|id| drop(state.volumes.remove(id)));
+            for entry in entries {
+                state.volumes.insert(entry.record.id, entry);
+            }
         }
+        self.volumes_are_back(&ids).await;
         Ok(())
     }
 }

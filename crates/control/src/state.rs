@@ -1,6 +1,7 @@
 //! What the group is at this moment, in memory.
 
 use crate::{
+    InitiatorName, TargetRecord,
     DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, PoolEngine, PoolId, PoolRecord,
     PoolUsage, PortalSet, Result, VolumeId, VolumeRecord,
 };
@@ -35,6 +36,7 @@ pub struct State {
     pub(crate) portals: PortalSet,
     /// Why portals are not open that should be.
     pub(crate) portal_faults: BTreeMap<SocketAddr, String>,
+    pub(crate) targets: BTreeMap<InitiatorName, TargetRecord>,
 }
 
 /// A pool as people see it.
@@ -78,6 +80,7 @@ impl State {
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            targets: BTreeMap::new(),
             portals: PortalSet::default(),
             portal_faults: BTreeMap::new(),
         }

@@ -76,7 +76,7 @@ fn users(sessions: &[SessionFacts]) -> String {
     }
 }
 
-fn in_use(object: String, sessions: &[SessionFacts]) -> Error {
+pub(crate) fn in_use(object: String, sessions: &[SessionFacts]) -> Error {
     let message = format!(
         "it is in use by {}; log out there first, or use --force to end the sessions",
         users(sessions)
@@ -87,9 +87,8 @@ fn in_use(object: String, sessions: &[SessionFacts]) -> Error {
 /// The target name of a new volume: after its name, or if a volume that was renamed has that, with a part of its
 /// identity behind.
 fn new_iqn(state: &State, name: &Name, id: VolumeId) -> Result<InitiatorName> {
-    let taken = |iqn: &InitiatorName| state.volume_records().any(|record| record.iqn == *iqn);
     let plain = InitiatorName::parse(&format!("{IQN_PREFIX}{}", name.iqn_part()))?;
-    if !taken(&plain) {
+    if !state.is_target_name(&plain) {
         return Ok(plain);
     }
     InitiatorName::parse(&format!("{plain}-{id}"))
@@ -323,6 +322,7 @@ impl Group {
         let sessions = self.sessions_on(id);
         if !sessions.is_empty() && force == Force::No {
             self.set_leaving(id, false);
+            self.volumes_are_back(&[id]).await;
             return Err(in_use(format!("volume {}", view.record.name), &sessions));
         }
         self.frontend.withdraw(&view.record).await;
@@ -336,11 +336,14 @@ impl Group {
             let mut kept = PoolReservations::read(&engine).await.unwrap_or_default();
             let entry = self.serve_volume(view.record, &engine, &mut kept).await;
             self.state.write().volumes.insert(id, entry);
+            self.volumes_are_back(&[id]).await;
             return Err(error);
         }
         self.state.write().volumes.remove(&id);
         tracing::info!(volume = %view.record.name, "volume deleted");
-        self.persist(vec![FileChange::RemoveVolume(id)]).await?;
+        let mut changes = self.forget_mappings(id);
+        changes.push(FileChange::RemoveVolume(id));
+        self.persist(changes).await?;
         Ok((Outcome::Deleted, view))
     }
 

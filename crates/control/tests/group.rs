@@ -41,6 +41,8 @@ impl Fixture {
             source: ([192, 0, 2, 1], 40_000).into(),
             portal: ([192, 0, 2, 2], 3260).into(),
             volume: Some(record.id),
+            target: None,
+            units: Vec::new(),
             host: Some(access.host),
             read_only: access.read_only,
             since_unix_ms: 0,

@@ -56,6 +56,8 @@ pub struct Access {
     pub authentication: Authentication,
     /// A name for people, told at login.
     pub target_alias: Option<String>,
+    /// Which of the targets of its units the target is; 0 if it is a unit's own.
+    pub number: scsi::TargetNumber,
     /// The units it may use, each number once.
     pub units: Vec<UnitGrant>,
 }

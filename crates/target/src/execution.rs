@@ -238,7 +238,7 @@ impl Execution {
             Started::Aborted => answers.push((task, None)),
             Started::Done(completion) => answers.push((task, Some(response(session, completion)))),
             Started::ReportLuns(report) => {
-                let completion = report.complete(&session.luns());
+                let completion = report.complete(&session.report_luns());
                 answers.push((task, Some(response(session, completion))));
             }
             Started::Media(work, operation) => {

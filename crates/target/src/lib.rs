@@ -45,4 +45,4 @@ pub use log_limit::LogLimit;
 pub use registry::{ConnectionInfo, SessionId, SessionInfo};
 pub use reservations::ReservationStore;
 pub use server::{Server, Status};
-pub use unit::{CopyCounts, LogicalUnitHandle, SpaceWatcher};
+pub use unit::{CopyCounts, LogicalUnitHandle, SpaceWatcher, UnitUse};

@@ -170,6 +170,12 @@ impl Operations {
         receiver
     }
 
+    /// Hears when what these nexuses have on the medium now has ended. Nothing is aborted.
+    pub(crate) fn quiet(&mut self, nexuses: Vec<NexusId>) -> oneshot::Receiver<()> {
+        self.current += 1;
+        self.wait(Some(nexuses))
+    }
+
     /// Starts a new epoch that aborts the operations of the old ones. The receiver hears when they have ended.
     pub(crate) fn abort_all(&mut self) -> oneshot::Receiver<()> {
         self.current += 1;
@@ -245,6 +251,19 @@ mod tests {
         assert_eq!(operations.end(B, of_b), Some(Ended::Nexus));
         quiet.try_recv().expect("what began later is not waited for");
         assert_eq!(operations.end(B, newer), None);
+    }
+
+    #[test]
+    fn waiting_for_quiet_aborts_nothing_and_waits_for_nobody_else() {
+        let mut operations = operations();
+        let (of_a, of_b, stamp) = (operations.begin(A), operations.begin(B), operations.stamp());
+        let mut quiet = operations.quiet(vec![A]);
+        assert_eq!(operations.ended(A, stamp), None);
+        let newer = operations.begin(A);
+        assert!(quiet.try_recv().is_err());
+        assert_eq!(operations.end(A, of_a), None, "answered as usual");
+        quiet.try_recv().expect("neither what began later nor what is another's is waited for");
+        assert_eq!((operations.end(B, of_b), operations.end(A, newer)), (None, None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::registry::{Admitted, Port, Registry, SessionEntry};
 use crate::unit::LogicalUnitHandle;
 use block::BoxFuture;
 use iscsi::target::CommandSizer;
-use scsi::{Lun, NexusId, NexusInfo, TargetPort, UnitAttention};
+use scsi::{Lun, NexusId, NexusInfo, TargetNumber, TargetPort, UnitAttention};
 use std::cell::Cell;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 pub(crate) struct Session {
     pub(crate) entry: Arc<SessionEntry>,
     pub(crate) nexus: NexusId,
+    target: TargetNumber,
     /// Sorted by number.
     units: Vec<Served>,
     predecessors: Vec<watch::Receiver<bool>>,
@@ -49,6 +50,7 @@ impl Session {
         let nexus = NexusId(admitted.entry.id.0);
         let mut session = Self {
             nexus,
+            target: access.number,
             units: Vec::new(),
             predecessors: admitted.predecessors,
             returned: admitted.returned,
@@ -114,6 +116,13 @@ impl Session {
         self.units.iter().map(|served| served.grant.lun).collect()
     }
 
+    /// The list of units, asked for through one of them. The host need not hear from the others any more that it has
+    /// changed (SPC-4 6.33).
+    pub(crate) fn report_luns(&self) -> Vec<Lun> {
+        self.units().for_each(|unit| unit.luns_reported(self.nexus));
+        self.luns()
+    }
+
     /// This session has reset `unit`, whose stamp was `stamp` right after.
     pub(crate) fn has_reset(&self, unit: &Arc<LogicalUnitHandle>, stamp: u64) {
         for served in self.units.iter().filter(|served| Arc::ptr_eq(&served.grant.unit, unit)) {
@@ -172,7 +181,7 @@ impl Session {
 
     fn nexus_info(&self, read_only: bool) -> NexusInfo {
         let (initiator_port, target_port) = match &self.entry.port {
-            Some(port) => (port.initiator_port(), port.target_port()),
+            Some(port) => (port.initiator_port(), port.target_port(self.target)),
             None => unreachable!("discovery sessions have no units"),
         };
         NexusInfo { initiator_port, target_port, read_only, returned: self.returned }
@@ -219,9 +228,8 @@ impl Port {
         format!("{},i,0x{}", self.initiator, self.isid)
     }
 
-    fn target_port(&self) -> TargetPort {
-        // Relative identifiers start at 1 (SPC-4 §4.6.5.2), as portal group tags here do.
-        let relative_id = self.group.0.max(1);
+    fn target_port(&self, target: TargetNumber) -> TargetPort {
+        let relative_id = target.relative_port(self.group.0);
         TargetPort { target_name: self.target.clone(), portal_group_tag: self.group.0, relative_id }
     }
 }

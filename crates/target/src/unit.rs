@@ -1,6 +1,7 @@
 //! A logical unit that is served: the SCSI state, the volume behind it, and what is on its way between them.
 
 mod offload;
+mod uses;
 
 use crate::copies::Requester;
 use crate::operations::{Ended, Epoch, Operations};
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use offload::Offload;
 
 pub use offload::CopyCounts;
+pub use uses::UnitUse;
 pub(crate) use offload::Piece;
 
 /// A logical unit and its volume, shared by all sessions that use it, through whichever target and portal: SCSI

@@ -2,6 +2,7 @@
 
 use super::SPREAD;
 use crate::{
+    InitiatorName,
     CopyFacts, Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
     ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
@@ -22,6 +23,7 @@ pub struct SimFrontend {
     warnings: Mutex<BTreeMap<VolumeId, SpaceWarning>>,
     offload: Mutex<BTreeMap<VolumeId, bool>>,
     sessions: Mutex<Vec<SessionFacts>>,
+    targets: Mutex<Vec<InitiatorName>>,
     kept: Mutex<BTreeMap<VolumeId, KeptReservations>>,
     reservations: Mutex<BTreeMap<VolumeId, ReservationFacts>>,
     portals: Mutex<Vec<SocketAddr>>,
@@ -53,6 +55,11 @@ impl SimFrontend {
     /// The portals as last told.
     pub fn told_portals(&self) -> PortalSet {
         self.paths.lock().clone()
+    }
+
+    /// The targets of several volumes that were last told to have changed.
+    pub fn told_targets(&self) -> Vec<InitiatorName> {
+        std::mem::take(&mut self.targets.lock())
     }
 
     /// The volumes with a target.
@@ -123,6 +130,11 @@ impl Frontend for SimFrontend {
 
     fn sessions(&self) -> Vec<SessionFacts> {
         self.sessions.lock().clone()
+    }
+
+    fn targets_changed(&self, targets: Vec<InitiatorName>) -> BoxFuture<'_, ()> {
+        *self.targets.lock() = targets;
+        Box::pin(ready(()))
     }
 
     fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {

@@ -32,7 +32,7 @@ use bytes::Bytes;
 use crate::completion::Completion;
 use crate::media::{Durability, MediaCommand};
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
-use alua::PortGroups;
+use alua::{PortGroups, Targets};
 use config::check_capacity;
 use mode::ModeState;
 use nexus::Nexuses;
@@ -40,7 +40,7 @@ use provisioning::Space;
 use reservation::Reserving;
 use third_party_copy::CopyLists;
 
-pub use alua::{AccessState, PortGroup, PortGroupId};
+pub use alua::{AccessState, PortGroup, PortGroupId, TargetNumber};
 pub use attention::UnitAttention;
 pub use config::{BlockSize, ConfigError, Identity, Limits, LogicalUnitConfig, TaskManagement};
 pub use finish::Pending;
@@ -131,6 +131,7 @@ pub struct LogicalUnit {
     space: Space,
     nexuses: Nexuses,
     port_groups: PortGroups,
+    targets: Targets,
     reserving: Reserving,
     copies: CopyLists,
 }
@@ -147,6 +148,7 @@ impl LogicalUnit {
             space: Space::default(),
             nexuses: Nexuses::default(),
             port_groups: PortGroups::default(),
+            targets: Targets::default(),
             reserving: Reserving::default(),
             copies: CopyLists::default(),
             config,
@@ -202,6 +204,24 @@ impl LogicalUnit {
         if let Some(nexus) = self.nexuses.get_mut(id) {
             nexus.attentions.raise(attention);
         }
+    }
+
+    /// The nexus has been told the list of units by another unit of its target: it need not be told here any more that
+    /// the list changed (SPC-4 6.33).
+    pub fn luns_reported(&mut self, id: NexusId) {
+        if let Some(nexus) = self.nexuses.get_mut(id) {
+            nexus.attentions.clear(UnitAttention::ReportedLunsChanged);
+        }
+    }
+
+    /// Whether a nexus that is known may only read; none if it is not known.
+    pub fn nexus_read_only(&self, id: NexusId) -> Option<bool> {
+        self.nexuses.get(id).map(|nexus| nexus.info.read_only)
+    }
+
+    /// The nexuses that are known.
+    pub fn nexuses(&self) -> impl Iterator<Item = NexusId> {
+        self.nexuses.iter().map(|nexus| nexus.id)
     }
 
     /// Makes `attention` pending for every nexus except one.

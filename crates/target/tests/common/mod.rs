@@ -204,7 +204,7 @@ impl Directory for TestDirectory {
         self.closed.store(self.revokes_after_next.load(Ordering::SeqCst), Ordering::SeqCst);
         match self.units.lock().get(&login.target) {
             Some(units) => {
-                Ok(Access { authentication: self.demanded(), target_alias: None, units: units.clone() })
+                Ok(Access { authentication: self.demanded(), target_alias: None, units: units.clone(), ..Access::default() })
             }
             None => Err(LoginRefusal::NotFound),
         }

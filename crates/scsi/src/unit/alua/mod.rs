@@ -3,6 +3,7 @@
 //! The list is the unit's state, the same whichever path asks: hosts ask on one path and believe it of all. It
 //! comes from outside; hosts may change a group's state with SET TARGET PORT GROUPS unless the group is pinned.
 
+mod ports;
 mod report;
 mod set;
 
@@ -12,7 +13,10 @@ use super::nexus::NexusId;
 use crate::command::Reach;
 use crate::sense::{AdditionalSense, Sense, SenseKey};
 
-/// TARGET PORT GROUP. A group has one port, whose relative identifier is the same number.
+pub use ports::TargetNumber;
+pub(super) use ports::Targets;
+
+/// TARGET PORT GROUP. It has one port of each target that has the unit; that of the unit's own has the same number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortGroupId(pub u16);
 
@@ -173,8 +177,9 @@ impl LogicalUnit {
     /// nexus is told that access states changed, unless hosts see no difference. What a host has set with SET TARGET
     /// PORT GROUPS stays, unless the group's state differs from the one given before or is pinned.
     pub fn set_port_groups(&mut self, groups: Vec<PortGroup>) {
-        groups.iter().for_each(|group| self.reservations_meet(group.id.0));
-        if self.port_groups.take(groups) {
+        let changed = self.port_groups.take(groups);
+        self.meet_ports();
+        if changed {
             self.raise_all(UnitAttention::AccessStateChanged, None);
         }
     }

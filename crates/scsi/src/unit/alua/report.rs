@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Cause, Group};
+use super::{Cause, Group, Targets};
 use crate::completion::Completion;
 use crate::sense::Sense;
 use crate::unit::dispatch::Task;
@@ -11,8 +11,6 @@ use crate::unit::{LogicalUnit, cut};
 /// T_SUP, O_SUP, U_SUP, S_SUP, AN_SUP and AO_SUP: all there are but logical-block-dependent access.
 const SUPPORTED: u8 = 0x80 | 0x40 | 0x08 | 0x04 | 0x02 | 0x01;
 const PREF: u8 = 0x80;
-/// One port a group.
-const PORTS: u8 = 1;
 /// IMPLICIT TRANSITION TIME, in seconds: after this, a group that still is transitioning is given up.
 const IMPLICIT_TRANSITION_SECONDS: u8 = 30;
 
@@ -26,7 +24,7 @@ impl LogicalUnit {
             1 => &EXTENDED,
             _ => return Err(Sense::invalid_cdb_bit(1, 7)),
         };
-        let groups = self.port_groups.0.iter().flat_map(descriptor);
+        let groups = self.port_groups.0.iter().flat_map(|group| descriptor(group, &self.targets));
         let body: Vec<u8> = header.iter().copied().chain(groups).collect();
         let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let data = [&len.to_be_bytes(), body.as_slice()].concat();
@@ -34,14 +32,22 @@ impl LogicalUnit {
     }
 }
 
-/// A target port group descriptor with its port (SPC-4 tables 305 and 308).
-fn descriptor(group: &Group) -> [u8; 12] {
-    let [high, low] = group.told.id.0.to_be_bytes();
+/// A target port group descriptor with its ports (SPC-4 tables 305 and 308).
+fn descriptor(group: &Group, targets: &Targets) -> Vec<u8> {
+    let tag = group.told.id.0;
+    let [high, low] = tag.to_be_bytes();
     let pref = if group.told.preferred { PREF } else { 0 };
     let cause = match group.cause {
         Cause::None => 0x00,
         Cause::Explicit => 0x01,
         Cause::Implicit => 0x02,
     };
-    [pref | group.state.code(), SUPPORTED, high, low, 0, cause, 0, PORTS, 0, 0, high, low]
+    let ports = targets.ports(tag);
+    let count = u8::try_from(ports.len()).unwrap_or(u8::MAX);
+    let mut bytes = vec![pref | group.state.code(), SUPPORTED, high, low, 0, cause, 0, count];
+    for port in ports {
+        let [high, low] = port.to_be_bytes();
+        bytes.extend_from_slice(&[0, 0, high, low]);
+    }
+    bytes
 }
