@@ -52,7 +52,7 @@ pub struct Client {
 }
 
 /// Percent-encodes a path segment (RFC 3986 §2.1).
-fn segment(name: &str) -> String {
+pub(crate) fn segment(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

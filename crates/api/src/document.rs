@@ -7,6 +7,7 @@ use crate::portals::{
     AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
 };
 use crate::reservations::Reservations;
+use crate::targets::{CreateTarget, MapRequest, Target};
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
     UpdateHost, UpdatePool, UpdateVolume, Volume,
@@ -82,6 +83,12 @@ operations! {
     isns_show: get "/v1/isns" "group" "Name servers that are told of targets, and whether each is reached" () => Isns;
     isns_set: put "/v1/isns" "group" "Tells these name servers of all targets and portals" () body SetIsns => Change<Isns>;
     isns_clear: delete "/v1/isns" "group" "Deregisters everything, and tells no name server any more" () => Change<Isns>;
+    target_list: get "/v1/targets" "targets" "All targets of several volumes" () => Vec<Target>;
+    target_create: post "/v1/targets" "targets" "Makes a target without volumes" () body CreateTarget => Change<Target>;
+    target_show: get "/v1/targets/{target}" "targets" "One target" ("target") => Target;
+    target_delete: delete "/v1/targets/{target}" "targets" "Deletes a target; its volumes stay" ("target") query "force" => Change<Target>;
+    target_map: put "/v1/targets/{target}/volumes/{volume}" "targets" "Puts a volume into a target" ("target", "volume") body MapRequest => Change<Target>;
+    target_unmap: delete "/v1/targets/{target}/volumes/{volume}" "targets" "Takes a volume out of a target" ("target", "volume") => Change<Target>;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
 }
 

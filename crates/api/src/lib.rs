@@ -11,6 +11,7 @@ mod error;
 mod isns;
 mod portals;
 mod reservations;
+mod targets;
 mod types;
 
 pub use chap::{Chap, Discovery, Secret, SetChap, SetMutual};
@@ -23,6 +24,7 @@ pub use portals::{
     UpdatePortalGroup,
 };
 pub use reservations::{Registration, Reservations};
+pub use targets::{CreateTarget, MapRequest, Target, TargetVolume};
 pub use types::{
     CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,
     Group, Host, HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost,

@@ -370,8 +370,11 @@ pub struct Session {
     pub address: String,
     /// Portal it came to.
     pub portal: String,
-    /// Name of the volume; none for discovery.
+    /// Name of the volume whose own target it uses; none for discovery and for a target of several volumes.
     pub volume: Option<String>,
+    /// Names of the volumes that it sees in a target of several.
+    #[serde(default)]
+    pub volumes: Vec<String>,
     /// Target name; none for discovery.
     pub target: Option<String>,
     /// It may only read.

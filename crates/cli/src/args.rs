@@ -1,6 +1,7 @@
 //! The command line, defined once: parsing, help and the reference come from here.
 
 mod volume;
+mod targets;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use server::{LogFormat, PORT, ServeConfig};
@@ -8,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 pub(crate) use volume::{Cache, Volume};
+pub(crate) use targets::Target;
 
 /// Palisade: a virtualised iSCSI SAN in one program.
 #[derive(Debug, Parser)]
@@ -35,6 +37,9 @@ pub(crate) enum Command {
     /// Volumes: virtual disks
     #[command(subcommand)]
     Volume(Volume),
+    /// Targets of several volumes, besides the one that each volume has
+    #[command(subcommand)]
+    Target(Target),
     /// Hosts: the machines that use volumes
     #[command(subcommand)]
     Host(Host),

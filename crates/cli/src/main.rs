@@ -14,6 +14,7 @@ mod pools;
 mod portals;
 mod reference;
 mod status;
+mod targets;
 mod validate;
 mod volumes;
 
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
         Command::Isns(verb) => ask(data, async |client| isns::run(&client, verb, out).await),
         Command::Portal(verb) => ask(data, async |client| portals::run(&client, verb, out).await),
+        Command::Target(verb) => ask(data, async |client| targets::run(&client, verb, out).await),
         Command::Host(verb) => ask(data, async |client| hosts::run(&client, verb, out).await),
     }
 }

@@ -1,6 +1,6 @@
 //! `status` and `session list`.
 
-use crate::output::{Output, ago, properties, size, table};
+use crate::output::{self, Output, ago, properties, size, table};
 use api::{Client, Problem, Session, Status};
 
 pub(crate) async fn status(client: &Client, out: Output) -> Result<(), Problem> {
@@ -31,6 +31,14 @@ fn show(status: &Status) -> String {
     text
 }
 
+fn volumes(session: &Session) -> String {
+    match (&session.volume, &session.target) {
+        (Some(volume), _) => volume.clone(),
+        (None, Some(_)) => output::list(&session.volumes),
+        (None, None) => "(discovery)".to_owned(),
+    }
+}
+
 fn list(sessions: &[Session]) -> String {
     if sessions.is_empty() {
         return "No host is connected.".to_owned();
@@ -39,7 +47,7 @@ fn list(sessions: &[Session]) -> String {
         vec![
             session.id.to_string(),
             session.host.clone().unwrap_or_else(|| "-".to_owned()),
-            session.volume.clone().unwrap_or_else(|| "(discovery)".to_owned()),
+            volumes(session),
             if session.read_only { "read-only".to_owned() } else { "read-write".to_owned() },
             session.address.clone(),
             session.portal.clone(),

@@ -97,6 +97,8 @@ async fn session(fixture: &Fixture, portal: &str) {
         source: at("192.0.2.9:40000"),
         portal: at(portal),
         volume: Some(volume.record.id),
+        target: None,
+        units: Vec::new(),
         host: None,
         read_only: false,
         since_unix_ms: 0,

@@ -40,5 +40,6 @@ pub use unit::{
     AccessState, Availability, BlockSize, ConfigError, DataOut, Identity, Limits, LogicalUnit,
     LogicalUnitConfig, NexusId, NexusInfo, NotKept, Pending, PendingReservation, PortGroup, PortGroupId,
     REGISTRATIONS_MAX, Registrant, Registration, ReportLuns, Reservation, ReservationKey, ReservationType,
-    ReservationView, Reservations, SpaceWarning, Step, TargetNumber, TargetPort, TaskManagement, UnitAttention,
+    ReservationView, Reservations, SpaceWarning, Step, TargetNumber, TargetPort, TaskManagement,
+    UnitAttention,
 };

@@ -80,7 +80,7 @@ pub(crate) fn pool(view: PoolView) -> api::Pool {
 
 pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
     let record = view.record;
-    let sessions = group.sessions().iter().filter(|session| session.volume == Some(record.id)).count();
+    let sessions = group.sessions().iter().filter(|session| uses(session, record.id)).count();
     api::Volume {
         id: record.id.to_string(),
         name: record.name.to_string(),
@@ -151,6 +151,10 @@ pub(crate) fn host_update(request: api::UpdateHost) -> HostUpdate {
     HostUpdate { add_iqns, remove_iqns, addresses }
 }
 
+fn uses(session: &SessionFacts, volume: control::VolumeId) -> bool {
+    session.volume == Some(volume) || session.units.contains(&volume)
+}
+
 /// All sessions, oldest first.
 pub(crate) fn sessions(group: &Group) -> Vec<api::Session> {
     let mut facts = group.sessions();
@@ -170,7 +174,13 @@ fn session(state: &State, hosts: &HashMap<control::HostId, String>, facts: Sessi
         address: facts.source.to_string(),
         portal: facts.portal.to_string(),
         volume: volume.map(|volume| volume.name.to_string()),
-        target: volume.map(|volume| volume.iqn.to_string()),
+        volumes: facts
+            .units
+            .iter()
+            .filter_map(|id| state.volume(*id))
+            .map(|volume| volume.name.to_string())
+            .collect(),
+        target: volume.map(|volume| &volume.iqn).or(facts.target.as_ref()).map(ToString::to_string),
         read_only: facts.read_only,
         since_unix_ms: facts.since_unix_ms,
         commands: facts.commands,

@@ -11,6 +11,7 @@ mod demo;
 mod engine;
 mod listen;
 mod logs;
+mod luns;
 mod name_service;
 mod notify;
 mod paths;

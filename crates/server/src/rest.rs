@@ -3,6 +3,7 @@
 mod isns;
 mod portals;
 mod reservations;
+mod targets;
 
 use crate::convert;
 use api::{Change, ErrorClass, Problem};
@@ -136,6 +137,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
+        .merge(targets::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

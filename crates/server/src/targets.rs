@@ -2,11 +2,11 @@
 
 use crate::name_service::Board;
 use crate::space::SharedSpace;
-use crate::{paths, reservations};
+use crate::{luns, paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
-    Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, IsnsServerFacts,
-    KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result,
+    Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, InitiatorName,
+    IsnsServerFacts, KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result,
     SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use parking_lot::RwLock;
@@ -54,6 +54,7 @@ impl Targets {
         // Set once more it would be the same.
         let _ = self.this.set(Arc::downgrade(self));
         *self.group.write() = Arc::downgrade(group);
+        self.number_ports();
     }
 
     /// From now on copies can be offloaded, also between volumes.
@@ -76,11 +77,17 @@ impl Targets {
         self.server.write().take()
     }
 
+    /// Asks the model.
+    pub(crate) fn with_group<T>(&self, ask: impl FnOnce(&control::State) -> T) -> Option<T> {
+        let group = self.group.read().upgrade()?;
+        Some(group.with_state(ask))
+    }
+
     pub(crate) fn server(&self) -> Option<Arc<Server>> {
         self.server.read().clone()
     }
 
-    fn unit(&self, id: VolumeId) -> Option<Arc<LogicalUnitHandle>> {
+    pub(crate) fn unit(&self, id: VolumeId) -> Option<Arc<LogicalUnitHandle>> {
         self.units.read().get(&id).cloned()
     }
 
@@ -96,11 +103,9 @@ impl Targets {
         self.portals.read().clone()
     }
 
-    /// Has the sessions of a volume look again at what they may do.
+    /// Has the sessions of a volume, through whichever target, look again at what they may do.
     fn tell(&self, record: &VolumeRecord) {
-        if let Some(server) = self.server() {
-            server.target_changed(record.iqn.as_str());
-        }
+        self.tell_targets(self.targets_with(record.id).iter().chain([&record.iqn]));
     }
 
     /// The sessions of a target that may not stay.
@@ -147,14 +152,25 @@ impl Targets {
             })
         });
         let (volume, grant) = found.map_or((None, None), |(volume, grant)| (Some(volume), grant));
+        let shared = group.and_then(|group| {
+            group.with_state(|state| {
+                let record = state.target(target?)?;
+                Some((record.iqn.clone(), luns::access_of(state, &info)))
+            })
+        });
+        let (shared, access) = shared.map_or((None, None), |(iqn, access)| (Some(iqn), access));
+        let units = access.iter().flat_map(|access| &access.units);
+        let all_read_only = access.is_some() && units.clone().all(|unit| unit.read_only);
         let since_ms = u64::try_from(info.since.as_millis()).unwrap_or(u64::MAX);
         SessionFacts {
             id: control::SessionId(info.id.0),
             source: info.peer,
             portal: info.portal,
             volume,
-            host: grant.map(|grant| grant.host),
-            read_only: grant.is_some_and(|grant| grant.read_only),
+            target: shared,
+            units: units.map(|unit| unit.volume).collect(),
+            host: grant.map(|grant| grant.host).or(access.as_ref().map(|access| access.host)),
+            read_only: all_read_only || grant.is_some_and(|grant| grant.read_only),
             since_unix_ms: self.started_unix_ms.read().saturating_add(since_ms),
             commands: info.commands,
             read_bytes: info.bytes_read,
@@ -196,12 +212,14 @@ impl Frontend for Targets {
         });
         unit.set_port_groups(self.port_groups(record.id));
         self.space.join(record.pool, record.id, &unit);
+        unit.set_other_targets(self.other_targets(record.id));
         self.units.write().insert(record.id, unit);
         Ok(())
     }
 
     fn withdraw(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
         let unit = self.units.write().remove(&record.id);
+        let sessions: Vec<_> = unit.iter().flat_map(|unit| unit.uses()).map(|used| used.session).collect();
         self.tell(record);
         Box::pin(async move {
             let Some(unit) = unit else { return };
@@ -210,6 +228,7 @@ impl Frontend for Targets {
                 while unit.session_count() > 0 {
                     tokio::time::sleep(WITHDRAW_LOOK).await;
                 }
+                unit.quiet(&sessions).await;
             };
             if tokio::time::timeout(WITHDRAW_TIME_MAX, gone).await.is_err() {
                 tracing::warn!(
@@ -270,9 +289,20 @@ impl Frontend for Targets {
     }
 
     fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
+        let users = self.users_of(record.id);
         self.tell(record);
         let leaving = self.leaving(record.iqn.as_str());
-        Box::pin(self.until_over(leaving))
+        Box::pin(async move {
+            self.until_over(leaving).await;
+            self.until_settled(users).await;
+        })
+    }
+
+    fn targets_changed(&self, targets: Vec<InitiatorName>) -> BoxFuture<'_, ()> {
+        let users = self.users_in(&targets);
+        self.number_ports();
+        self.tell_targets(&targets);
+        Box::pin(self.until_settled(users))
     }
 
     fn open_portal(&self, address: SocketAddr, tag: PortalGroupTag) -> Result<SocketAddr> {
@@ -320,7 +350,7 @@ impl CopyDirectory for Targets {
         let attempt = || LoginAttempt { initiator: &requester.initiator, source: requester.peer.ip() };
         let access = group.with_state(|state| {
             let record = state.volume_records().find(|record| record.naa.bytes() == *naa)?;
-            let own = state.authorize(attempt(), &requester.target).ok()?;
+            let own = state.authorize_target(attempt(), &requester.target).ok()?;
             let other = state.authorize(attempt(), record.iqn.as_str()).ok()?;
             (own.host == other.host).then_some(other)
         })?;
@@ -333,12 +363,8 @@ impl Directory for Targets {
     fn authorize(&self, login: &LoginRequest) -> std::result::Result<Access, LoginRefusal> {
         let group = self.group.read().upgrade().ok_or(LoginRefusal::Unavailable)?;
         let attempt = LoginAttempt { initiator: &login.initiator, source: login.peer.ip() };
-        let decision = group.with_state(|state| {
-            let access = state.authorize(attempt, &login.target)?;
-            let alias = state.volume(access.volume).map(|record| record.name.to_string());
-            Ok((access, alias))
-        });
-        let (access, alias) = decision.map_err(|refusal| self.refused(login, refusal))?;
+        let decision = group.with_state(|state| state.authorize_target(attempt, &login.target));
+        let access = decision.map_err(|refusal| self.refused(login, refusal))?;
         self.check_portal(login)?;
         let account = group.host_account(access.host, &login.initiator);
         let account = account.map_err(|error| self.unreadable(&error, &login.initiator, login.peer))?;
@@ -346,10 +372,12 @@ impl Directory for Targets {
             Some(account) => demand([account], false),
             None => Authentication::None,
         };
-        let unit = self.unit(access.volume).ok_or(LoginRefusal::Unavailable)?;
-        let lun = scsi::Lun::new(0).ok_or(LoginRefusal::Unavailable)?;
-        let unit = target::UnitGrant { lun, unit, read_only: access.read_only };
-        Ok(Access { authentication, target_alias: alias, units: vec![unit] })
+        let units = self.unit_grants(&access);
+        if units.is_empty() {
+            return Err(LoginRefusal::Unavailable);
+        }
+        let number = scsi::TargetNumber(access.number);
+        Ok(Access { authentication, target_alias: Some(access.name.to_string()), number, units })
     }
 
     fn discovery(
@@ -369,9 +397,10 @@ impl Directory for Targets {
         let addresses = paths::seen_portals(&self.portals.read(), &self.open_addresses(), peer, local);
         let attempt = LoginAttempt { initiator, source: peer.ip() };
         let entries: Vec<TargetEntry> = group.with_state(|state| {
-            let visible = state.visible_to(attempt);
-            visible
-                .map(|record| TargetEntry { name: record.iqn.to_string(), addresses: addresses.clone() })
+            let own = state.visible_to(attempt).map(|record| &record.iqn);
+            let shared = state.targets_visible_to(attempt).map(|target| &target.iqn);
+            own.chain(shared)
+                .map(|iqn| TargetEntry { name: iqn.to_string(), addresses: addresses.clone() })
                 .collect()
         });
         if entries.is_empty()

@@ -1,7 +1,7 @@
 //! A session as its connection sees it: the units it may use, and the wait for its predecessor.
 
 use crate::copies::Requester;
-use crate::directory::{Access, UnitGrant};
+use crate::directory::{Access, Authentication, UnitGrant};
 use crate::memory::Gauge;
 use crate::registry::{Admitted, Port, Registry, SessionEntry};
 use crate::unit::LogicalUnitHandle;
@@ -18,6 +18,8 @@ pub(crate) struct Session {
     pub(crate) entry: Arc<SessionEntry>,
     pub(crate) nexus: NexusId,
     target: TargetNumber,
+    /// What was demanded at login.
+    proven: Authentication,
     /// Sorted by number.
     units: Vec<Served>,
     predecessors: Vec<watch::Receiver<bool>>,
@@ -51,6 +53,7 @@ impl Session {
         let mut session = Self {
             nexus,
             target: access.number,
+            proven: access.authentication,
             units: Vec::new(),
             predecessors: admitted.predecessors,
             returned: admitted.returned,
@@ -137,8 +140,14 @@ impl Session {
     }
 
     /// Puts the session on a new footing: units may come, go, or change whether they may be written.
+    ///
+    /// What is new it gets only if what it proved at login is what has to be proven now.
     pub(crate) fn reauthorized(&mut self, access: Access) {
         let mut new = access.units;
+        if access.authentication != self.proven {
+            let has = |grant: &UnitGrant| self.units().any(|unit| Arc::ptr_eq(unit, &grant.unit));
+            new.retain(has);
+        }
         let old = std::mem::take(&mut self.units);
         let mut list_changed = false;
         for mut served in old {

@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use offload::Offload;
 
 pub use offload::CopyCounts;
-pub use uses::UnitUse;
 pub(crate) use offload::Piece;
+pub use uses::UnitUse;
 
 /// A logical unit and its volume, shared by all sessions that use it, through whichever target and portal: SCSI
 /// state belongs to the volume (promise 6).

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Most portals, and groups of them: each group is a path that hosts keep.
 const PORTALS_MAX: usize = 64;
 const GROUPS_MAX: usize = 16;
+/// Largest tag: with a target's number it makes a port's relative identifier, of 16 bits.
+const TAG_MAX: u16 = 255;
 
 /// How long sessions of a portal that is removed by force may take to go.
 const REMOVAL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -266,8 +268,8 @@ fn choose_group(
     tag: Option<PortalGroupTag>,
     fabric: Option<&Name>,
 ) -> Result<PortalGroupTag> {
-    if tag == Some(PortalGroupTag(0)) {
-        return Err(Error::invalid(object(address), "group tags are 1 to 65535"));
+    if tag.is_some_and(|tag| !(1..=TAG_MAX).contains(&tag.0)) {
+        return Err(Error::invalid(object(address), format!("group tags are 1 to {TAG_MAX}")));
     }
     let of_fabric = set.groups.iter().find(|group| fabric.is_some() && group.fabric.as_ref() == fabric);
     let own = set.portal(address).map(|(group, _)| group.tag).filter(|_| fabric.is_none());
@@ -286,7 +288,7 @@ fn choose_group(
     if fabric.is_none() {
         return Ok(PortalGroupTag(1));
     }
-    let free = (1..=u16::MAX).map(PortalGroupTag).find(|tag| set.group(*tag).is_none());
+    let free = (1..=TAG_MAX).map(PortalGroupTag).find(|tag| set.group(*tag).is_none());
     free.ok_or_else(|| Error::invalid(object(address), "all group tags are taken"))
 }
 

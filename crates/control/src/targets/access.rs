@@ -82,8 +82,7 @@ impl State {
     ) -> std::result::Result<TargetAccess, Refusal> {
         let access = self.authorize(attempt, target)?;
         let name = self.volume(access.volume).ok_or(Refusal::NotFound)?.name.clone();
-        let unit =
-            UnitAccess { lun: TargetLun::ZERO, volume: access.volume, read_only: access.read_only };
+        let unit = UnitAccess { lun: TargetLun::ZERO, volume: access.volume, read_only: access.read_only };
         Ok(TargetAccess { name, number: 0, host: access.host, units: vec![unit] })
     }
 

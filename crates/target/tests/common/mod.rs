@@ -179,6 +179,8 @@ pub struct TestDirectory {
     /// What logins have to prove, in turn; the last stays.
     pub authentication: Mutex<Vec<Authentication>>,
     pub discovery: Mutex<Authentication>,
+    /// Targets that are not their units' own.
+    pub number: Mutex<Vec<(String, scsi::TargetNumber)>>,
 }
 
 impl TestDirectory {
@@ -204,7 +206,11 @@ impl Directory for TestDirectory {
         self.closed.store(self.revokes_after_next.load(Ordering::SeqCst), Ordering::SeqCst);
         match self.units.lock().get(&login.target) {
             Some(units) => {
-                Ok(Access { authentication: self.demanded(), target_alias: None, units: units.clone(), ..Access::default() })
+                let numbers = self.number.lock();
+                let number = numbers.iter().find(|(target, _)| *target == login.target);
+                let number = number.map(|(_, number)| *number).unwrap_or_default();
+                let (authentication, units) = (self.demanded(), units.clone());
+                Ok(Access { authentication, target_alias: None, number, units })
             }
             None => Err(LoginRefusal::NotFound),
         }
@@ -294,7 +300,11 @@ impl Bench {
     }
 
     pub async fn try_login(&self, host: &str, isid: u8) -> Result<Client, CloseReason> {
-        let mut config = InitiatorConfig::normal(host, TARGET);
+        self.try_login_to(TARGET, host, isid).await
+    }
+
+    pub async fn try_login_to(&self, target: &str, host: &str, isid: u8) -> Result<Client, CloseReason> {
+        let mut config = InitiatorConfig::normal(host, target);
         config.isid = Isid([0x80, 0, 0, 0, 0, isid]);
         Client::connect(self.address(), config).await
     }
