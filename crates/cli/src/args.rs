@@ -1,15 +1,15 @@
 //! The command line, defined once: parsing, help and the reference come from here.
 
-mod volume;
 mod targets;
+mod volume;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use server::{LogFormat, PORT, ServeConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-pub(crate) use volume::{Cache, Volume};
 pub(crate) use targets::Target;
+pub(crate) use volume::{Cache, Volume};
 
 /// Palisade: a virtualised iSCSI SAN in one program.
 #[derive(Debug, Parser)]

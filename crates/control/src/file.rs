@@ -1,9 +1,8 @@
 //! The group's file: what outlives the process and belongs to no single pool.
 
 use crate::{
-    InitiatorName, TargetRecord,
-    Error, ErrorKind, GroupRecord, HostId, HostRecord, PoolId, PoolRecord, PortalSet, Result, VolumeId,
-    VolumeRecord,
+    Error, ErrorKind, GroupRecord, HostId, HostRecord, InitiatorName, PoolId, PoolRecord, PortalSet, Result,
+    TargetRecord, VolumeId, VolumeRecord,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
@@ -113,7 +112,9 @@ impl GroupFile {
                 FileChange::PutVolume(record) => (VOLUMES, record.id.to_string(), Some(self.encode(record)?)),
                 FileChange::RemoveVolume(id) => (VOLUMES, id.to_string(), None),
                 FileChange::PutPortals(set) => (PORTALS, "record".to_owned(), Some(self.encode(set)?)),
-                FileChange::PutTarget(record) => (TARGETS, record.iqn.to_string(), Some(self.encode(record)?)),
+                FileChange::PutTarget(record) => {
+                    (TARGETS, record.iqn.to_string(), Some(self.encode(record)?))
+                }
                 FileChange::RemoveTarget(iqn) => (TARGETS, iqn.to_string(), None),
             });
         }

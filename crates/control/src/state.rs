@@ -1,9 +1,8 @@
 //! What the group is at this moment, in memory.
 
 use crate::{
-    InitiatorName, TargetRecord,
-    DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, PoolEngine, PoolId, PoolRecord,
-    PoolUsage, PortalSet, Result, VolumeId, VolumeRecord,
+    DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName, PoolEngine, PoolId,
+    PoolRecord, PoolUsage, PortalSet, Result, TargetRecord, VolumeId, VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -2,9 +2,9 @@
 
 use super::SPREAD;
 use crate::{
-    InitiatorName,
-    CopyFacts, Error, ErrorKind, Frontend, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
-    ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
+    CopyFacts, Error, ErrorKind, Frontend, InitiatorName, KeptReservations, PortalGroupTag, PortalSet,
+    ReservationFacts, ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId,
+    VolumeRecord,
 };
 use block::{BoxFuture, Runtime, Task, Volume};
 use parking_lot::Mutex;
