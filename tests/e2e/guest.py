@@ -7,7 +7,7 @@ import sys
 import time
 
 import iscsi
-from harness import GIB, MIB, Server, check, expect, guest, guest_ended, guest_name, main, need_guest, note, own_network, palisade, palisade_json
+from harness import GIB, Server, check, expect, guest, guest_ended, guest_name, main, need_guest, note, own_network, palisade, palisade_json
 
 
 def hook(action, *arguments):
@@ -15,8 +15,8 @@ def hook(action, *arguments):
     volume = os.environ["PALISADE_VOLUME"]
     if action == "used":
         print(palisade_json("volume", "show", volume)["used_bytes"])
-    elif action == "resize":
-        palisade("volume", "resize", volume, arguments[0])
+    elif action == "palisade":
+        print(palisade(*arguments))
     else:
         sys.exit(f"no such action: {action}")
 
@@ -30,12 +30,16 @@ server = Server(host="10.77.0.1", port=3260)
 HOOK = ["-H", f"{sys.executable} {os.path.abspath(__file__)} hook"]
 
 
-def on_volume(name, size, script, *arguments, id=10, options=(), seconds=420):
-    """Starts a guest's script on a new volume; the script's first arguments are portal, IQN and LUN."""
+def running():
     need_guest()
     if not server.alive():
         server.start()
         server.pool(size="8GiB")
+
+
+def on_volume(name, size, script, *arguments, id=10, options=(), seconds=420):
+    """Starts a guest's script on a new volume; the script's first arguments are portal, IQN and LUN."""
+    running()
     iqn, lun = server.volume(name, size, *options, hosts=(guest_name(id),))
     env = {"PALISADE_VOLUME": name, "PALISADE_DATA": str(server.data)}
     return guest(script, "10.77.0.1", iqn, lun, *arguments, id=id, options=HOOK, seconds=seconds, env=env)
@@ -60,10 +64,20 @@ def discard():
     expect("provisioning_mode:unmap" in text, lambda: f"Linux chose another way to discard:\n{text[:1500]}")
 
 
-@check("a mounted file system grows with its volume")
-def grow():
-    text = guest_ended(on_volume("grow", "128MiB", "resize.sh", 256 * MIB))
-    expect("announced the change" in text, "the guest was not told by a unit attention")
+@check("in a live session a LUN is added, grows under a file system, turns read-only, goes and comes; another is not disturbed")
+def live_changes():
+    running()
+    server.volume("first", "64MiB", hosts=(guest_name(10),))
+    server.volume("second", "128MiB", hosts=(guest_name(10),))
+    server.cli("target", "create", "farm")
+    server.cli("target", "map", "farm", "first")
+    iqn = server.json("target", "show", "farm")["iqn"]
+    host = server.json("volume", "show", "first")["grants"][0]["host"]
+    env = {"PALISADE_VOLUME": "second", "PALISADE_DATA": str(server.data)}
+    text = guest_ended(guest("hot-add.sh", "10.77.0.1", iqn, host, options=HOOK, seconds=420, env=env))
+    for line in text.splitlines():
+        if "arrived" in line or "rounds" in line:
+            note(line.strip())
 
 
 @check("a volume with blocks of 4096 bytes holds file systems too")
@@ -73,10 +87,10 @@ def large_blocks():
 
 @check("two guests work on two volumes at once, each seeing only its own")
 def two_guests():
-    first = on_volume("first", "1GiB", "fs-verify.sh", id=11)
-    second = on_volume("second", "1GiB", "fs-verify.sh", id=12)
+    first = on_volume("one", "1GiB", "fs-verify.sh", id=11)
+    second = on_volume("two", "1GiB", "fs-verify.sh", id=12)
     texts = [guest_ended(first), guest_ended(second)]
-    own, other = server.address("first")[0], server.address("second")[0]
+    own, other = server.address("one")[0], server.address("two")[0]
     expect(own in texts[0] and other not in texts[0], "the first guest saw what is not its own")
     expect(other in texts[1] and own not in texts[1], "the second guest saw what is not its own")
 

@@ -128,7 +128,14 @@ def followed():
     expect(any("tag" in line.lower() and line.rstrip().endswith("7") for line in found.splitlines()), f"no group 7: {found}")
     server.cli("portal", "remove", portal)
     until(lambda: not first.knows(portal.split(":")[1], kind="portals"), "the removed portal is still listed")
+    server.cli("target", "create", "farm")
+    farm = server.json("target", "show", "farm")["iqn"]
+    time.sleep(2)
+    expect(not first.knows(farm), "a target without volumes is listed")
+    server.cli("target", "map", "farm", "www")
+    until(lambda: first.knows(farm, "farm"), "the target of several volumes is not listed")
     server.cli("volume", "delete", "www", "--force")
+    until(lambda: not first.knows(farm), "the empty target is still listed")
     for one in both():
         until(lambda: not one.knows(web), "the deleted target is still listed")
         expect(one.knows(server.address("mail")[0]), "the other target is gone, too")

@@ -96,6 +96,37 @@ def not_kept():
     expect(node_b.write(0, bytes(512)).status == iscsi.GOOD, "nobody is shut out")
 
 
+@check("nobody comes by what was registered through a deleted target: not by a later one of its number, not after kill -9")
+def deleted_target():
+    iqn = running("shared")
+    paths = []
+    for name in ("farm", "barn"):
+        server.cli("target", "create", name)
+        server.cli("target", "map", name, "shared")
+        paths.append(server.json("target", "show", name)["iqn"])
+        node_a = Node(NODE_A, paths[-1])
+        if name == "farm":
+            node_b = Node(NODE_B, iqn)
+            node_a.register(aptpl=True)
+            node_b.register(aptpl=True)
+            expect(node_a.out(RESERVE, 5) == iscsi.GOOD, "RESERVE")
+            server.cli("target", "unmap", "farm", "shared")
+            server.cli("target", "map", "farm", "shared")
+            node_a = Node(NODE_A, paths[-1])
+            expect(node_a.write(0, bytes(512)).status == iscsi.GOOD, "the same target again is the same path")
+            server.cli("target", "delete", "farm", "--force")
+    for how in ("live", "after kill -9"):
+        expect(node_a.write(0, bytes(512)).status == iscsi.RESERVATION_CONFLICT, f"{how}: A wrote through another target")
+        expect(node_a.out(RELEASE, 5) == iscsi.RESERVATION_CONFLICT, f"{how}: A has the registration")
+        expect(node_a.held() == (node_a.key, 5), f"{how}: the reservation ended: {node_a.held()}")
+        if how == "live":
+            kill_and_start()
+            node_a = Node(NODE_A, paths[-1])
+    node_b = Node(NODE_B, iqn)
+    expect(node_b.out(PREEMPT, 5, new_key=node_a.key) == iscsi.GOOD, "B preempts")
+    expect(node_b.registered() == [node_b.key] and node_b.held() == (node_b.key, 5), f"{node_b.registered()}")
+
+
 @check("PREEMPT AND ABORT under write load: nothing of the victim reaches the volume after the answer")
 def fenced():
     iqn = running("fenced")

@@ -72,7 +72,7 @@ pub struct PortalChange {
 pub struct AddPortal {
     /// Address and port.
     pub address: String,
-    /// Tag of its group, from 1; that of the fabric, or 1, if left out.
+    /// Tag of its group, 1 to 255; that of the fabric, or 1, if left out.
     #[serde(default)]
     pub group: Option<u16>,
     /// The network that the group is on; a new one makes a new group.

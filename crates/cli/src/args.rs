@@ -244,7 +244,7 @@ pub(crate) enum Portal {
         /// Address and port
         #[arg(value_name = "ADDR:PORT", value_parser = portal)]
         portal: SocketAddr,
-        /// Tag of its group; a group is one path for hosts [default: the fabric's group, or 1]
+        /// Tag of its group, 1 to 255; a group is one path for hosts [default: the fabric's group, or 1]
         #[arg(long, value_name = "TAG")]
         group: Option<u16>,
         /// Label of the network the group is on, for example A or B; a new one makes a new group

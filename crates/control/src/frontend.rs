@@ -1,8 +1,8 @@
 //! What the model asks of the iSCSI side.
 
 use crate::{
-    HostId, InitiatorName, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts, Result,
-    SpaceWarning, VolumeId, VolumeRecord,
+    HostId, InitiatorName, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
+    Result, SpaceWarning, VolumeId, VolumeRecord,
 };
 use block::{BoxFuture, Volume};
 use std::net::SocketAddr;

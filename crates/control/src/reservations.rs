@@ -22,6 +22,10 @@ pub struct ReservationRecord {
     pub registrations: Vec<RegistrationRecord>,
     /// The reservation.
     pub reservation: Option<HeldRecord>,
+    /// iSCSI names of the targets of several volumes that the ports are of, by the targets' numbers: on another day or
+    /// machine another target may have the number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub targets: BTreeMap<u8, String>,
 }
 
 /// An I_T nexus by its names.
@@ -58,7 +62,7 @@ impl ReservationRecord {
     /// A record of this version.
     #[must_use]
     pub fn new(registrations: Vec<RegistrationRecord>, reservation: Option<HeldRecord>) -> Self {
-        Self { version: VERSION, registrations, reservation }
+        Self { version: VERSION, registrations, reservation, targets: BTreeMap::new() }
     }
 
     fn parse(content: &[u8]) -> Option<Self> {
@@ -93,6 +97,8 @@ pub struct KeptReservations {
     pub record: Option<ReservationRecord>,
     /// Where.
     pub keeper: ReservationKeeper,
+    /// The group's targets of several volumes, by number: iSCSI names.
+    pub targets: BTreeMap<u8, String>,
 }
 
 /// The change that keeps nothing of a volume's reservations.
@@ -117,17 +123,18 @@ impl PoolReservations {
         &mut self,
         volume: &VolumeRecord,
         engine: &Arc<dyn PoolEngine>,
+        targets: BTreeMap<u8, String>,
     ) -> Result<KeptReservations> {
         let keeper = ReservationKeeper { engine: engine.clone(), volume: volume.id };
         let Some(content) = self.0.remove(&volume.id.to_string()) else {
-            return Ok(KeptReservations { record: None, keeper });
+            return Ok(KeptReservations { record: None, keeper, targets });
         };
         let record = ReservationRecord::parse(&content).ok_or_else(|| {
             let message =
                 "its reservations are not understood; were they written by a newer version of the program?";
             Error::new(ErrorKind::Format, format!("volume {}", volume.name), message)
         })?;
-        Ok(KeptReservations { record: Some(record), keeper })
+        Ok(KeptReservations { record: Some(record), keeper, targets })
     }
 
     /// Forgets what is kept of volumes that are not there any more: one may have been deleted while a host's change
@@ -231,6 +238,11 @@ mod tests {
         let text = r#"{"version":1,"registrations":[{"initiator_port":"iqn.x,i,0x1","target_port":2,"key":18446744073709551615,"all_ports":true}],"reservation":{"kind":5,"holder":{"initiator_port":"iqn.x,i,0x1","target_port":2}}}"#;
         assert_eq!(serde_json::to_string(&record()).unwrap(), text);
         assert_eq!(ReservationRecord::parse(text.as_bytes()), Some(record()));
+        let farm = BTreeMap::from([(3, "iqn.x:farm".to_owned())]);
+        let with_targets = ReservationRecord { targets: farm, ..record() };
+        let text = text.replace(r#"}}}"#, r#"}},"targets":{"3":"iqn.x:farm"}}"#);
+        assert_eq!(serde_json::to_string(&with_targets).unwrap(), text);
+        assert_eq!(ReservationRecord::parse(text.as_bytes()), Some(with_targets));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 
 use control::simulated::{SimEngine, SimFrontend, SimRuntime, thin_volume};
 use control::{
-    Error, ErrorKind, Force, Group, GroupConfig, LoginAttempt, NewHost, NewPool, Outcome, Refusal,
-    SessionFacts, SessionId, TargetAccess, TargetLun,
+    Error, ErrorKind, Force, Group, GroupConfig, LoginAttempt, NewHost, NewPool, NewPortal, Outcome,
+    PortalGroupTag, Refusal, SessionFacts, SessionId, TargetAccess, TargetLun,
 };
 use std::sync::Arc;
 
@@ -201,4 +201,45 @@ async fn a_target_with_sessions_is_deleted_with_force_only() {
     let fixture = fixture.restart().await;
     assert!(fixture.group.targets().is_empty());
     assert_eq!(fixture.group.volumes().len(), 3, "its volumes stay");
+}
+
+/// What name servers are told: targets that a host could be let in to.
+#[tokio::test]
+async fn a_target_is_served_while_one_of_its_volumes_is() {
+    let fixture = Fixture::new().await;
+    let served = |fixture: &Fixture| {
+        fixture.group.with_state(|state| {
+            state.served_targets().map(|target| target.name.to_string()).collect::<Vec<_>>()
+        })
+    };
+    assert!(served(&fixture).is_empty(), "no volume is in it");
+    fixture.map("a", None).await.unwrap();
+    assert_eq!(served(&fixture), ["farm"]);
+    fixture.group.delete_volume("a", Force::No).await.unwrap();
+    assert!(served(&fixture).is_empty());
+}
+
+/// SPC-4 5.13.7: what volumes keep of registrations is handed back with what the targets' numbers stand for now.
+#[tokio::test]
+async fn a_volume_is_published_with_the_numbers_of_the_targets() {
+    let fixture = Fixture::new().await.restart().await;
+    let farm = fixture.group.target("farm").unwrap().record;
+    let volume = fixture.group.volume("a").unwrap().record.id;
+    assert_eq!(fixture.frontend.kept_targets(volume), Some([(farm.number, farm.iqn.to_string())].into()));
+}
+
+/// Numbers of portal groups above 255, of a time when there were such, leave no room for targets' numbers.
+#[tokio::test]
+async fn large_tags_and_targets_of_several_volumes_exclude_each_other() {
+    let fixture = Fixture::new().await;
+    let portal = |group| NewPortal {
+        address: ([192, 0, 2, 7], 3260).into(),
+        tag: Some(PortalGroupTag(group)),
+        fabric: None,
+    };
+    let refused = fixture.group.add_portal(portal(256)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Invalid);
+    assert!(refused.message.contains("1 to 255"), "{refused}");
+    fixture.group.add_portal(portal(255)).await.unwrap();
+    assert!(fixture.group.create_target("barn").await.is_ok());
 }

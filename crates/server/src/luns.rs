@@ -64,10 +64,25 @@ impl Targets {
             }
             numbers
         };
-        let Some(mut numbers) = self.with_group(numbers) else { return };
+        let known = self.with_group(|state| (state.target_numbers(), numbers(state)));
+        let Some((names, mut numbers)) = known else { return };
+        // Until what was registered through it is retired, a target that is gone keeps its name.
+        self.target_names.write().extend(names);
         for (volume, unit) in self.all_units() {
             unit.set_other_targets(numbers.remove(&volume).unwrap_or_default());
         }
+    }
+
+    /// Has nobody keep what was registered through a target that is no more: another will have its number.
+    pub(crate) async fn retire_targets(&self) {
+        let Some(names) = self.with_group(State::target_numbers) else { return };
+        let existing: Vec<TargetNumber> = names.keys().map(|number| TargetNumber(*number)).collect();
+        for (volume, unit) in self.all_units() {
+            if tokio::time::timeout(SETTLE_TIME_MAX, unit.retire_targets(&existing)).await.is_err() {
+                tracing::warn!(%volume, "registrations through a deleted target are still being changed");
+            }
+        }
+        *self.target_names.write() = names;
     }
 
     /// The sessions that use a volume now.

@@ -5,21 +5,29 @@ use control::{
     Error, ErrorKind, HeldRecord, KeptReservations, RegistrantRecord, RegistrationFacts, RegistrationRecord,
     ReservationFacts, ReservationKeeper, ReservationRecord,
 };
+use parking_lot::RwLock;
 use scsi::{
     NotKept, Registrant, Registration, Reservation, ReservationKey, ReservationType, ReservationView,
-    Reservations,
+    Reservations, TargetNumber,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use target::{LogicalUnitHandle, ReservationStore};
 
-/// Keeps a unit's reservations in its volume's pool.
-struct PoolStore(ReservationKeeper);
+/// The iSCSI names of the group's targets of several volumes, by number.
+pub(crate) type TargetNames = RwLock<BTreeMap<u8, String>>;
+
+/// Keeps a unit's reservations in its volume's pool, with the names of targets.
+struct PoolStore {
+    keeper: ReservationKeeper,
+    targets: Arc<TargetNames>,
+}
 
 impl ReservationStore for PoolStore {
     fn keep(&self, reservations: Option<Reservations>) -> BoxFuture<'_, Result<(), NotKept>> {
         Box::pin(async move {
-            let record = reservations.as_ref().map(record);
-            self.0.keep(record.as_ref()).await.map_err(|error| {
+            let record = reservations.as_ref().map(|reservations| record(reservations, &self.targets.read()));
+            self.keeper.keep(record.as_ref()).await.map_err(|error| {
                 tracing::error!(%error, "reservations were not kept");
                 if error.kind == ErrorKind::NoSpace { NotKept::NoRoom } else { NotKept::Failed }
             })
@@ -31,9 +39,14 @@ impl ReservationStore for PoolStore {
 ///
 /// # Errors
 /// `Format` if the record names a type that there is not.
-pub(crate) fn keeping(unit: LogicalUnitHandle, kept: KeptReservations) -> control::Result<LogicalUnitHandle> {
-    let reservations = kept.record.map(reservations).transpose()?;
-    Ok(unit.keeping_reservations(reservations, Arc::new(PoolStore(kept.keeper))))
+pub(crate) fn keeping(
+    unit: LogicalUnitHandle,
+    kept: KeptReservations,
+    targets: Arc<TargetNames>,
+) -> control::Result<LogicalUnitHandle> {
+    let reservations = kept.record.map(|record| reservations(record, &kept.targets)).transpose()?;
+    let store = PoolStore { keeper: kept.keeper, targets };
+    Ok(unit.keeping_reservations(reservations, Arc::new(store)))
 }
 
 fn registrant_record(registrant: &Registrant) -> RegistrantRecord {
@@ -47,7 +60,7 @@ fn registrant(record: RegistrantRecord) -> Registrant {
     Registrant { initiator_port: record.initiator_port, target_port: record.target_port }
 }
 
-fn record(reservations: &Reservations) -> ReservationRecord {
+fn record(reservations: &Reservations, targets: &BTreeMap<u8, String>) -> ReservationRecord {
     let registrations = reservations.registrations.iter().map(|(registrant, registration)| {
         let registrant = registrant_record(registrant);
         RegistrationRecord { registrant, key: registration.key.0, all_ports: registration.all_ports }
@@ -56,10 +69,19 @@ fn record(reservations: &Reservations) -> ReservationRecord {
         kind: held.kind.code(),
         holder: held.holder.as_ref().map(registrant_record),
     });
-    ReservationRecord::new(registrations.collect(), held)
+    let number = |at: &Registrant| TargetNumber::of_port(at.target_port).0;
+    let numbers: BTreeSet<u8> = reservations.registrations.keys().map(number).collect();
+    let named = |number: &u8| Some((*number, targets.get(number)?.clone()));
+    ReservationRecord {
+        targets: numbers.iter().filter_map(named).collect(),
+        ..ReservationRecord::new(registrations.collect(), held)
+    }
 }
 
-fn reservations(record: ReservationRecord) -> control::Result<Reservations> {
+/// What is in force of a record, where these are the targets now. What came through a target whose number now is
+/// nobody's or another's is nobody's.
+fn reservations(record: ReservationRecord, targets: &BTreeMap<u8, String>) -> control::Result<Reservations> {
+    let names = record.targets;
     let registration = |record: RegistrationRecord| {
         let registration = Registration { key: ReservationKey(record.key), all_ports: record.all_ports };
         (registrant(record.registrant), registration)
@@ -71,10 +93,14 @@ fn reservations(record: ReservationRecord) -> control::Result<Reservations> {
         })?;
         Ok(Reservation { kind, holder: held.holder.map(registrant) })
     };
-    Ok(Reservations {
+    let mut reservations = Reservations {
         registrations: record.registrations.into_iter().map(registration).collect(),
         reservation: record.reservation.map(held).transpose()?,
-    })
+    };
+    reservations.retire_targets(|number| {
+        names.get(&number.0).is_none_or(|name| targets.get(&number.0) == Some(name))
+    });
+    Ok(reservations)
 }
 
 /// What an administrator sees.
@@ -118,15 +144,56 @@ mod tests {
         }
     }
 
+    fn farm() -> BTreeMap<u8, String> {
+        BTreeMap::from([(2, "iqn.2026-01.test:farm".to_owned())])
+    }
+
+    fn there_and_back(
+        state: &Reservations,
+        then: &BTreeMap<u8, String>,
+        now: &BTreeMap<u8, String>,
+    ) -> Reservations {
+        reservations(record(state, then), now).unwrap()
+    }
+
     #[test]
     fn what_is_kept_comes_back_as_it_was() {
         for kind in ReservationType::ALL {
             let state = held(kind);
-            assert_eq!(reservations(record(&state)).unwrap(), state);
+            assert_eq!(there_and_back(&state, &farm(), &farm()), state);
         }
-        assert_eq!(reservations(record(&Reservations::default())).unwrap(), Reservations::default());
+        assert_eq!(there_and_back(&Reservations::default(), &farm(), &farm()), Reservations::default());
         let unknown = ReservationRecord::new(Vec::new(), Some(HeldRecord { kind: 2, holder: None }));
-        assert_eq!(reservations(unknown).unwrap_err().kind, ErrorKind::Format);
+        assert_eq!(reservations(unknown, &BTreeMap::new()).unwrap_err().kind, ErrorKind::Format);
+    }
+
+    /// The pool was offline while the target was deleted and another made, or it came from another machine.
+    #[test]
+    fn what_came_through_a_target_that_is_another_now_is_nobodys() {
+        let mut state = held(ReservationType::WriteExclusiveRegistrantsOnly);
+        let through_farm = Registrant { target_port: 0x201, ..at("b") };
+        state
+            .registrations
+            .insert(through_farm.clone(), Registration { key: ReservationKey(9), all_ports: false });
+        state.reservation = Some(Reservation {
+            kind: ReservationType::WriteExclusiveRegistrantsOnly,
+            holder: Some(through_farm.clone()),
+        });
+        assert_eq!(record(&state, &farm()).targets, farm());
+        assert_eq!(record(&held(ReservationType::WriteExclusive), &farm()).targets, BTreeMap::new());
+        assert_eq!(there_and_back(&state, &farm(), &farm()), state);
+        let another = BTreeMap::from([(2, "iqn.2026-01.test:another".to_owned())]);
+        for now in [another, BTreeMap::new()] {
+            let after = there_and_back(&state, &farm(), &now);
+            assert!(!after.registrations.contains_key(&through_farm));
+            let holder = after.reservation.unwrap().holder.unwrap();
+            assert_eq!(
+                after.registrations[&holder].key,
+                ReservationKey(9),
+                "it still fences, by nobody's port"
+            );
+            assert!(after.registrations.contains_key(&at("a")), "the volume's own target is what it was");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::{luns, paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
     Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, InitiatorName,
-    IsnsServerFacts, KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts, Result,
-    SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
+    IsnsServerFacts, KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts,
+    Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -40,6 +40,8 @@ pub(crate) struct Targets {
     started_unix_ms: RwLock<u64>,
     portals: RwLock<PortalSet>,
     name_servers: Arc<Board>,
+    /// What the numbers in units' target ports stand for.
+    pub(crate) target_names: Arc<reservations::TargetNames>,
     /// For work in the background.
     this: OnceLock<Weak<Targets>>,
     /// What volumes share for copies.
@@ -204,7 +206,7 @@ impl Frontend for Targets {
             let message = format!("it makes no logical unit: {error}");
             Error::new(ErrorKind::Internal, format!("volume {}", record.name), message)
         })?;
-        let unit = reservations::keeping(unit, kept)?;
+        let unit = reservations::keeping(unit, kept, self.target_names.clone())?;
         let copies = self.copies.read().clone();
         let unit = Arc::new(match copies {
             Some(copies) => unit.with_copies(copies, record.offload),
@@ -302,7 +304,10 @@ impl Frontend for Targets {
         let users = self.users_in(&targets);
         self.number_ports();
         self.tell_targets(&targets);
-        Box::pin(self.until_settled(users))
+        Box::pin(async move {
+            self.until_settled(users).await;
+            self.retire_targets().await;
+        })
     }
 
     fn open_portal(&self, address: SocketAddr, tag: PortalGroupTag) -> Result<SocketAddr> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 const PORTALS_MAX: usize = 64;
 const GROUPS_MAX: usize = 16;
 /// Largest tag: with a target's number it makes a port's relative identifier, of 16 bits.
-const TAG_MAX: u16 = 255;
+pub(crate) const TAG_MAX: u16 = 255;
 
 /// How long sessions of a portal that is removed by force may take to go.
 const REMOVAL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -269,7 +269,10 @@ fn choose_group(
     fabric: Option<&Name>,
 ) -> Result<PortalGroupTag> {
     if tag.is_some_and(|tag| !(1..=TAG_MAX).contains(&tag.0)) {
-        return Err(Error::invalid(object(address), format!("group tags are 1 to {TAG_MAX}")));
+        return Err(Error::invalid(
+            object(address),
+            format!("the number of a portal group is 1 to {TAG_MAX}"),
+        ));
     }
     let of_fabric = set.groups.iter().find(|group| fabric.is_some() && group.fabric.as_ref() == fabric);
     let own = set.portal(address).map(|(group, _)| group.tag).filter(|_| fabric.is_none());

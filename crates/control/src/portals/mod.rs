@@ -5,6 +5,7 @@ mod drain;
 mod set;
 mod view;
 
+pub(crate) use changes::TAG_MAX;
 pub use changes::{NewPortal, PathUpdate};
 pub use drain::{DrainRequest, PortalChoice};
 pub use set::{

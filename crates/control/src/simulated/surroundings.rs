@@ -62,6 +62,11 @@ impl SimFrontend {
         std::mem::take(&mut self.targets.lock())
     }
 
+    /// The targets of several volumes, by number, that the volume was published with.
+    pub fn kept_targets(&self, id: VolumeId) -> Option<BTreeMap<u8, String>> {
+        self.kept.lock().get(&id).map(|kept| kept.targets.clone())
+    }
+
     /// The volumes with a target.
     pub fn published(&self) -> Vec<VolumeId> {
         self.published.lock().iter().copied().collect()

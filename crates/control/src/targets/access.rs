@@ -5,6 +5,7 @@ use crate::access::fit;
 use crate::state::VolumeEntry;
 use crate::{Error, Grant, HostId, LoginAttempt, MappingView, Name, Refusal, Result, State, VolumeId};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// A volume that a session may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,21 @@ impl State {
     #[must_use]
     pub fn target(&self, iqn: &str) -> Option<&TargetRecord> {
         self.targets.values().find(|target| target.iqn.as_str().eq_ignore_ascii_case(iqn))
+    }
+
+    /// The targets of several volumes with a volume that can be used now: those that a login can be let in to.
+    pub fn served_targets(&self) -> impl Iterator<Item = &TargetRecord> {
+        let served = |volume: VolumeId| {
+            let entry = self.volumes.get(&volume);
+            entry.is_some_and(|entry| !entry.leaving && entry.offline.is_none())
+        };
+        self.targets.values().filter(move |target| target.mappings.iter().any(|at| served(at.volume)))
+    }
+
+    /// The iSCSI names of the targets of several volumes, by number.
+    #[must_use]
+    pub fn target_numbers(&self) -> BTreeMap<u8, String> {
+        self.targets.values().map(|target| (target.number, target.iqn.to_string())).collect()
     }
 
     /// The targets that a volume is in, besides its own.

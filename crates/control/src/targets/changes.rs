@@ -2,6 +2,7 @@
 
 use super::{TargetLun, TargetMapping, TargetRecord, TargetView};
 use crate::file::FileChange;
+use crate::portals::TAG_MAX;
 use crate::volumes::in_use;
 use crate::{
     Error, ErrorKind, Force, Group, IQN_PREFIX, InitiatorName, Name, Outcome, Result, SessionFacts, State,
@@ -12,6 +13,18 @@ use crate::{
 fn free_number(state: &State, object: &str) -> Result<u8> {
     let free = (1..=u8::MAX).find(|number| state.targets().all(|target| target.number != *number));
     free.ok_or_else(|| Error::invalid(object, "a group has at most 255 targets of several volumes"))
+}
+
+/// Ports are told apart by the target's number and the portal group's tag, of eight bits each. Groups that were made
+/// when tags could be larger stay as they are, but rule such targets out.
+fn check_tags(state: &State, object: &str) -> Result<()> {
+    let Some(group) = state.portals.groups.iter().find(|group| group.tag.0 > TAG_MAX) else { return Ok(()) };
+    let message = format!(
+        "portal group {} has a number above {TAG_MAX}, with which targets of several volumes do not go; move its portals \
+         to a group of a lower number first",
+        group.tag.0
+    );
+    Err(Error::invalid(object, message))
 }
 
 impl Group {
@@ -52,6 +65,7 @@ impl Group {
         if let Ok(there) = self.target(name.as_str()) {
             return Ok((Outcome::Unchanged, there));
         }
+        check_tags(&self.state.read(), &object)?;
         let record = TargetRecord {
             iqn: self.new_target_iqn(&name)?,
             number: free_number(&self.state.read(), &object)?,

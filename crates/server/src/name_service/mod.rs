@@ -167,8 +167,9 @@ impl Service {
 
     fn offer(&self) -> Arc<Offer> {
         let targets = self.group.with_state(|state| {
-            let target = |record: &control::VolumeRecord| (record.iqn.to_string(), record.name.to_string());
-            state.served_volumes().map(target).collect()
+            let own = state.served_volumes().map(|record| (&record.iqn, &record.name));
+            let shared = state.served_targets().map(|record| (&record.iqn, &record.name));
+            own.chain(shared).map(|(iqn, name)| (iqn.to_string(), name.to_string())).collect()
         });
         Arc::new(Offer { portals: self.targets.portal_set(), open: self.targets.open_addresses(), targets })
     }

@@ -42,6 +42,14 @@ impl LogicalUnitHandle {
         self.inner.lock().unit.set_other_targets(others);
     }
 
+    /// Targets of other numbers than these are gone: nobody has any more what was registered through them. See
+    /// [`scsi::Reservations::retire_targets`].
+    pub async fn retire_targets(&self, existing: &[TargetNumber]) {
+        // A change that is being made durable knows nothing of this, and would undo it.
+        let _turn = self.reservation_turn.lock().await;
+        self.inner.lock().unit.retire_targets(existing);
+    }
+
     /// The nexus has been told the list of units by another unit.
     pub(crate) fn luns_reported(&self, nexus: NexusId) {
         self.inner.lock().unit.luns_reported(nexus);

@@ -20,6 +20,17 @@ impl TargetNumber {
         let base = u16::from(self.0) << 8;
         base.saturating_add(portal_group_tag.max(1))
     }
+
+    /// The target that the port of this relative identifier is of.
+    pub fn of_port(relative_id: u16) -> Self {
+        let [number, _] = relative_id.to_be_bytes();
+        Self(number)
+    }
+
+    /// An identifier that no port has: stands for those of a target that is gone.
+    pub(in crate::unit) fn former_port(self) -> u16 {
+        u16::from(self.0) << 8
+    }
 }
 
 /// The targets that have the unit, by number, each once.
@@ -78,5 +89,10 @@ mod tests {
         assert_eq!(TargetNumber(0).relative_port(7), 7, "the unit's own target keeps the tag as identifier");
         assert_eq!(TargetNumber(0).relative_port(0), 1);
         assert_eq!(TargetNumber(255).relative_port(u16::MAX), u16::MAX);
+        assert!((1..=u8::MAX).all(|number| !distinct.contains(&TargetNumber(number).former_port())));
+        assert!((0..=u8::MAX).all(|number| {
+            let number = TargetNumber(number);
+            tags.clone().all(|tag| TargetNumber::of_port(number.relative_port(tag)) == number)
+        }));
     }
 }

@@ -16,7 +16,7 @@ mod state;
 use std::collections::BTreeSet;
 
 use super::nexus::Nexuses;
-use super::{LogicalUnit, NexusId, Step, UnitAttention};
+use super::{LogicalUnit, NexusId, Step, TargetNumber, UnitAttention};
 use crate::completion::Completion;
 use crate::sense::{AdditionalSense, Sense, SenseKey};
 use decide::{Change, Refusal, Request};
@@ -132,6 +132,15 @@ impl LogicalUnit {
         if self.reserving.ports.insert(port) {
             self.reserving.state.cover_port(port);
         }
+        self.refresh();
+    }
+
+    /// Targets of other numbers than these, and their ports, are gone: see [`Reservations::retire_targets`]. Not while a
+    /// change is made durable. What is kept does not change by itself: who hands it back later has to look again.
+    pub fn retire_targets(&mut self, existing: &[TargetNumber]) {
+        let exists = |number: TargetNumber| number == TargetNumber::default() || existing.contains(&number);
+        self.reserving.ports.retain(|port| exists(TargetNumber::of_port(*port)));
+        self.reserving.state.retire_targets(exists);
         self.refresh();
     }
 

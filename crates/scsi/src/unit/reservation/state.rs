@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kind::{ReservationKey, ReservationType};
 use super::registrant::Registrant;
+use crate::unit::TargetNumber;
 
 /// Most registrations on a unit; more are INSUFFICIENT REGISTRATION RESOURCES.
 pub const REGISTRATIONS_MAX: usize = 4096;
@@ -115,6 +116,28 @@ impl Reservations {
         own.for_each(|(_, registration)| registration.all_ports = false);
     }
 
+    /// Targets that `exists` denies are gone with their ports. What was registered through them stays, as hosts may be
+    /// fenced off by it, but at a port that nobody comes through: who comes through a later target of the same number
+    /// is not registered. Hosts preempt it as any other. Where the initiator port has the same through other targets
+    /// as it asked for all ports, nothing needs to stay.
+    pub fn retire_targets(&mut self, exists: impl Fn(TargetNumber) -> bool) {
+        let exists = |number: TargetNumber| number == TargetNumber::default() || exists(number);
+        let number = |at: &Registrant| TargetNumber::of_port(at.target_port);
+        let gone: Vec<_> = self.registrations.keys().filter(|at| !exists(number(at))).cloned().collect();
+        for at in gone {
+            let Some(registration) = self.registrations.remove(&at) else { continue };
+            let former = Registrant { target_port: number(&at).former_port(), ..at.clone() };
+            let single = Registration { all_ports: false, ..registration };
+            let holder = self.reservation.as_mut().and_then(|held| held.holder.as_mut());
+            if let Some(holder) = holder.filter(|holder| **holder == at) {
+                *holder = former.clone();
+                self.registrations.insert(former, single);
+            } else if !registration.all_ports {
+                self.registrations.entry(former).or_insert(single);
+            }
+        }
+    }
+
     /// Registers every initiator port that asked for all ports at `port` too, as far as there is room.
     pub(super) fn cover_port(&mut self, port: u16) {
         let missing: Vec<_> = self
@@ -207,5 +230,33 @@ mod tests {
         state.cover_port(7);
         state.cover_port(8);
         assert_eq!(state.registrations.len(), 2);
+    }
+
+    /// SPC-4 5.13.7: a registration is that of one target port. Nobody inherits it with the number of a target.
+    #[test]
+    fn what_came_through_a_target_that_is_gone_stays_and_is_nobodys() {
+        let mut before = state(ReservationType::WriteExclusiveRegistrantsOnly, Some(at("a", 0x103)));
+        let registration = |key| Registration { key: ReservationKey(key), all_ports: false };
+        before.register(at("a", 0x101), registration(3));
+        before.register(at("a", 0x103), registration(4));
+        before.register(at("c", 0x201), registration(5));
+        before.cover_port(0x101);
+        let mut after = before.clone();
+        after.retire_targets(|_| true);
+        assert_eq!(after, before);
+        after.retire_targets(|number| number == TargetNumber(2));
+        let holder = after.reservation.as_ref().and_then(|held| held.holder.as_ref());
+        assert_eq!(holder, Some(&at("a", 0x100)), "the reservation still fences");
+        let keys: Vec<_> =
+            after.registrations.iter().map(|(at, one)| (at.target_port, one.key.0, one.all_ports)).collect();
+        let expected = [(1, 1, false), (0x100, 4, false), (1, 2, true), (0x201, 5, false)];
+        assert_eq!(keys, expected, "the holder's key counts; what is for all ports is elsewhere");
+        for port in [0x101, 0x103] {
+            assert_eq!(after.standing(&at("a", port)), Standing::Other);
+        }
+        assert_eq!(after.clone().checked(), after);
+        let again = after.clone();
+        after.retire_targets(|number| number == TargetNumber(2));
+        assert_eq!(after, again);
     }
 }

@@ -1,7 +1,7 @@
 //! What outlives a loss of power (SPC-4 5.13.5), and what becomes of it when it cannot be kept.
 
 use scsi::ReservationType::{self, *};
-use scsi::{NotKept, Reservations, Step};
+use scsi::{NotKept, Reservations, Step, TargetNumber};
 
 use super::*;
 use crate::harness::{Disk, data_out};
@@ -143,4 +143,37 @@ fn aptpl_is_refused_where_it_cannot_be() {
     }
     disk.good(&out_cdb(REGISTER, 0, 24), &list(0, KEY_A, 0));
     disk.good(&out_cdb(RESERVE, 1, 24), &list(KEY_A, 0, APTPL));
+}
+
+/// SPC-4 5.13.7: a registration is that of a target port. With its target that goes, and a later target of the same
+/// number is another.
+#[test]
+fn nobody_comes_by_what_was_registered_through_a_target_that_is_gone() {
+    const FARM: u16 = 0x101;
+    const AGAIN: NexusId = NexusId(50);
+    let farm = TargetNumber::of_port(FARM);
+    let mut cluster = Cluster::new();
+    cluster.disk.unit.set_other_targets(vec![farm]);
+    cluster.disk.unit.add_nexus(AGAIN, through("a", FARM));
+    cluster.told(AGAIN);
+    aptpl(&mut cluster, AGAIN, KEY_A);
+    aptpl(&mut cluster, B, KEY_B);
+    assert_eq!(cluster.out(AGAIN, RESERVE, WriteExclusiveRegistrantsOnly.code(), KEY_A, 0), End::Good);
+    assert_eq!((cluster.write(AGAIN), cluster.write(C)), (End::Good, End::Conflict));
+
+    // The volume is in no target but its own for a while, and in the same one again: nothing changes.
+    cluster.disk.unit.set_other_targets(vec![]);
+    cluster.disk.unit.retire_targets(&[farm]);
+    assert_eq!(cluster.write(AGAIN), End::Good);
+
+    cluster.disk.unit.remove_nexus(AGAIN);
+    cluster.disk.unit.retire_targets(&[]);
+    cluster.disk.unit.set_other_targets(vec![farm]);
+    cluster.disk.unit.add_nexus(AGAIN, through("a", FARM));
+    cluster.told(AGAIN);
+    assert_eq!(cluster.write(AGAIN), End::Conflict, "another target of the same number");
+    assert_eq!(cluster.out(AGAIN, RELEASE, 5, KEY_A, 0), End::Conflict);
+    assert_eq!((cluster.write(B), cluster.write(C)), (End::Good, End::Conflict), "C is still fenced off");
+    assert_eq!(cluster.out(B, PREEMPT, 5, KEY_B, KEY_A), End::Good, "it is preempted as any other");
+    assert_eq!((cluster.held_now(), cluster.keys().1), (Some((KEY_B, 5)), vec![KEY_B]));
 }
