@@ -239,7 +239,7 @@ impl Group {
         kept: &mut PoolReservations,
     ) -> VolumeEntry {
         let opened = engine.open_volume(record.id).await;
-        let reservations = kept.take(&record, engine, self.with_state(State::target_numbers));
+        let reservations = kept.take(&record, engine, self.with_state(crate::State::target_numbers));
         let published = opened.and_then(|volume| {
             record.size_bytes = volume.size_bytes();
             self.frontend.publish(&record, volume, reservations?)?;

@@ -72,10 +72,9 @@ fn record(reservations: &Reservations, targets: &BTreeMap<u8, String>) -> Reserv
     let number = |at: &Registrant| TargetNumber::of_port(at.target_port).0;
     let numbers: BTreeSet<u8> = reservations.registrations.keys().map(number).collect();
     let named = |number: &u8| Some((*number, targets.get(number)?.clone()));
-    ReservationRecord {
-        targets: numbers.iter().filter_map(named).collect(),
-        ..ReservationRecord::new(registrations.collect(), held)
-    }
+    let mut record = ReservationRecord::new(registrations.collect(), held);
+    record.targets = numbers.iter().filter_map(named).collect();
+    record
 }
 
 /// What is in force of a record, where these are the targets now. What came through a target whose number now is

@@ -223,7 +223,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 38);
+    assert_eq!(operations, 44);
 }
 
 #[tokio::test]
