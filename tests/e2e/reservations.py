@@ -7,7 +7,7 @@ import time
 
 import iscsi
 from harness import KIB, Server, check, expect, main, note
-from iscsi import CLEAR, PREEMPT_AND_ABORT, REGISTER, REGISTER_AND_IGNORE, RELEASE, RESERVE
+from iscsi import CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER, REGISTER_AND_IGNORE, RELEASE, RESERVE
 
 NODE_A, NODE_B = "iqn.2024-01.lab.client:node-a", "iqn.2024-01.lab.client:node-b"
 ISID = {NODE_A: b"\x80\0\0\0\0\x0a", NODE_B: b"\x80\0\0\0\0\x0b"}

@@ -20,7 +20,7 @@ pub(crate) struct Users {
 }
 
 /// What a session may do in its target now.
-pub(crate) fn access_of(state: &State, info: &SessionInfo) -> Option<TargetAccess> {
+fn access_of(state: &State, info: &SessionInfo) -> Option<TargetAccess> {
     let attempt = LoginAttempt { initiator: &info.initiator, source: info.peer.ip() };
     state.authorize_target(attempt, info.target.as_deref()?).ok()
 }

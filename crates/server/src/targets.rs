@@ -2,7 +2,7 @@
 
 use crate::name_service::Board;
 use crate::space::SharedSpace;
-use crate::{luns, paths, reservations};
+use crate::{paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
     Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, InitiatorName,
@@ -157,7 +157,7 @@ impl Targets {
         let shared = group.and_then(|group| {
             group.with_state(|state| {
                 let record = state.target(target?)?;
-                Some((record.iqn.clone(), luns::access_of(state, &info)))
+                Some((record.iqn.clone(), state.session_access(attempt, record)))
             })
         });
         let (shared, access) = shared.map_or((None, None), |(iqn, access)| (Some(iqn), access));

@@ -102,32 +102,52 @@ impl State {
         Ok(TargetAccess { name, number: 0, host: access.host, units: vec![unit] })
     }
 
-    /// A volume that is offline is not in the list for now: the others are served.
     fn authorize_shared(
         &self,
         attempt: LoginAttempt<'_>,
         target: &TargetRecord,
     ) -> std::result::Result<TargetAccess, Refusal> {
-        let host = self.host_in(attempt, target).ok_or(Refusal::NotFound)?;
-        let granted = self.granted_in(target, host).filter(|(_, entry, _)| entry.offline.is_none());
+        let access = self.access_in(attempt, target, |entry| !entry.leaving).ok_or(Refusal::NotFound)?;
+        if access.units.is_empty() { Err(Refusal::Offline) } else { Ok(access) }
+    }
+
+    /// What a session that is in a target has, for lists: also volumes that may be about to be deleted.
+    #[must_use]
+    pub fn session_access(&self, attempt: LoginAttempt<'_>, target: &TargetRecord) -> Option<TargetAccess> {
+        self.access_in(attempt, target, |_| true)
+    }
+
+    /// What an initiator may do with those volumes of a target that count. One that is offline is not in the list for
+    /// now: the others are served.
+    fn access_in(
+        &self,
+        attempt: LoginAttempt<'_>,
+        target: &TargetRecord,
+        counts: fn(&VolumeEntry) -> bool,
+    ) -> Option<TargetAccess> {
+        let host = self.host_in(attempt, target, counts)?;
+        let granted = self.granted_in(target, host).filter(|(_, entry, _)| counts(entry));
+        let served = granted.filter(|(_, entry, _)| entry.offline.is_none());
         let unit = |(lun, entry, grant): (TargetLun, &VolumeEntry, Grant)| UnitAccess {
             lun,
             volume: entry.record.id,
             read_only: grant.read_only,
         };
-        let units: Vec<_> = granted.map(unit).collect();
-        if units.is_empty() {
-            return Err(Refusal::Offline);
-        }
-        Ok(TargetAccess { name: target.name.clone(), number: target.number, host, units })
+        let units = served.map(unit).collect();
+        Some(TargetAccess { name: target.name.clone(), number: target.number, host, units })
     }
 
-    /// The host that an initiator is in a target: of those that were granted any of its volumes, one that names the
-    /// initiator before one for any.
-    fn host_in(&self, attempt: LoginAttempt<'_>, target: &TargetRecord) -> Option<HostId> {
+    /// The host that an initiator is in a target: of those that were granted any of its volumes that count, one that
+    /// names the initiator before one for any.
+    fn host_in(
+        &self,
+        attempt: LoginAttempt<'_>,
+        target: &TargetRecord,
+        counts: fn(&VolumeEntry) -> bool,
+    ) -> Option<HostId> {
         let fitting = self.hosts.values().filter_map(|host| Some((fit(host, attempt)?, Reverse(host.id))));
-        let granted = fitting.filter(|(_, host)| self.granted_in(target, host.0).next().is_some());
-        granted.max().map(|(_, host)| host.0)
+        let granted = |host: HostId| self.granted_in(target, host).any(|(_, entry, _)| counts(entry));
+        fitting.filter(|(_, host)| granted(host.0)).max().map(|(_, host)| host.0)
     }
 
     /// The volumes of a target that a host was granted, by number.
@@ -137,7 +157,7 @@ impl State {
         host: HostId,
     ) -> impl Iterator<Item = (TargetLun, &'a VolumeEntry, Grant)> {
         target.mappings.iter().filter_map(move |mapping| {
-            let entry = self.volumes.get(&mapping.volume).filter(|entry| !entry.leaving)?;
+            let entry = self.volumes.get(&mapping.volume)?;
             let grant = entry.record.grants.iter().find(|grant| grant.host == host)?;
             Some((mapping.lun, entry, *grant))
         })
@@ -145,7 +165,9 @@ impl State {
 
     /// The targets of several volumes that discovery shows to an initiator, whether or not they can be served now.
     pub fn targets_visible_to(&self, attempt: LoginAttempt<'_>) -> impl Iterator<Item = &TargetRecord> {
-        self.targets.values().filter(move |target| self.host_in(attempt, target).is_some())
+        let shown =
+            move |target: &&TargetRecord| self.host_in(attempt, target, |entry| !entry.leaving).is_some();
+        self.targets.values().filter(shown)
     }
 
     pub(super) fn target_view(&self, record: &TargetRecord) -> TargetView {
