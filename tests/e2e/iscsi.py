@@ -154,14 +154,14 @@ class Session(Connection):
             if answer.opcode != LOGIN_RESPONSE:
                 raise LoginFailed(0xFFFF)
             status = struct.unpack(">H", answer.header[36:38])[0]
-            if status:
-                raise LoginFailed(status)
             self.exp_stat_sn = answer.stat_sn + 1
             text += answer.data
             for pair in text.split(b"\0"):
                 key, _, value = pair.decode(errors="replace").partition("=")
                 if key:
                     self.answers[key] = value
+            if status:
+                raise LoginFailed(status)
             if answer.flags & 0x80:
                 self.tsih = struct.unpack(">H", answer.header[14:16])[0]
                 return
