@@ -93,6 +93,29 @@ def bench():
     expect(run.returncode != 0 and "secret" not in run.stderr.replace("wrong user name or secret", ""), lambda: run.stderr)
 
 
+@check("validate logs in by file on every path, mutually too, and its reports hold no secret")
+def validated():
+    url, file, report = f"iscsi://{ready()}", scratch() / "chap-validate", scratch() / "validated.json"
+
+    def run(content, *arguments):
+        file.write_text(content + "\n")
+        command = [BINARY, "validate", url, url, "--initiator", NAME, "--only", "identity,iscsi", "--json-file", report, "--chap-file", file]
+        return subprocess.run([*map(str, command), *arguments], capture_output=True, text=True, timeout=120)
+
+    for content in (f"{NAME}%{SECRET}", f"{NAME}%{SECRET}\npalisade%{OWN}"):
+        done = run(content)
+        expect(done.returncode == 0, lambda: f"{done.stdout}{done.stderr}")
+        text = report.read_text() + done.stdout + done.stderr
+        expect(SECRET not in text and OWN not in text, "a secret is in the report")
+        report.unlink()
+    for content in (f"{NAME}%wrong secret 1", f"{NAME}%{SECRET}\npalisade%wrong group secret"):
+        done = run(content)
+        expect(done.returncode == 13 and not report.exists(), lambda: f"{done.returncode}: {done.stdout}{done.stderr}")
+        expect("secret 1" not in done.stderr and "group secret" not in done.stderr, lambda: done.stderr)
+    done = subprocess.run([BINARY, "validate", url.replace("//", f"//{NAME}%{SECRET}@")], capture_output=True, text=True, timeout=60)
+    expect(done.returncode == 2 and SECRET not in done.stderr, lambda: f"{done.returncode}: {done.stderr}")
+
+
 @check("discovery demands the group's secret or the host's own once it is told to")
 def discovery():
     ready()

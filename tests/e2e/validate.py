@@ -122,7 +122,7 @@ def writing():
     running = server()
     groups = "identity,paths,commands,vaai,thin,odx,iscsi"
     verdicts, _ = validate(*urls(running), "--also", urls(running, "b")[0], "--only", groups, *WRITING, name="palisade")
-    for wanted in ("vaai.ats-concurrent", "vaai.write-same", "vaai.unmap", "thin.deallocation", "iscsi.digests", "paths.same-data"):
+    for wanted in ("vaai.ats-concurrent", "vaai.write-same", "vaai.unmap", "thin.deallocation", "odx.invalid", "odx.ended", "iscsi.digests", "paths.states", "paths.same-data"):
         expect(verdicts[wanted] in ("passed", "warning"), f"{wanted}: {verdicts[wanted]}")
 
 
@@ -162,6 +162,21 @@ def foreign():
     expect(not report["left_behind"], f"left behind: {report['left_behind']}")
     html = (LOGS / "tgt.html").read_text()
     expect("5f 05 05 00 00 00 00 00 18 00" in html and "<script" not in html, "the HTML report lacks the CDBs")
+
+
+@check("paths in standby, unavailable or not optimized are found to be as they say")
+def standby():
+    other, port = Server(name="standby"), free_port()
+    other.start()
+    other.pool(size="512MiB", ram=True)
+    other.volume("a", "64MiB", hosts=(ANYONE,))
+    other.cli("portal", "add", f"127.0.0.1:{port}", "--group", "2")
+    other.portals = [other.portal, f"127.0.0.1:{port}"]
+    for state in ("standby", "unavailable", "non-optimized"):
+        other.cli("portal", "set", "--group", "2", "--state", state)
+        verdicts, report = validate(*urls(other), "--only", "paths", name=f"paths-{state}")
+        expect(verdicts["paths.states"] == "passed" and verdicts["paths.same-groups"] == "passed", f"{state}: {verdicts}")
+    other.kill()
 
 
 def onlooker(peer):

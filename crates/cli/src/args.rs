@@ -436,6 +436,9 @@ pub(crate) struct Validate {
     /// Initiator name to log in with; several are taken in turn
     #[arg(long = "initiator", value_name = "IQN")]
     pub(crate) initiators: Vec<String>,
+    /// Log in with CHAP on every path: FILE's first line is USER%SECRET, a second one what the array has to prove (mutual)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chap_file: Option<PathBuf>,
     /// Write the report, with every command sent and its answer, as JSON to FILE
     #[arg(long = "json-file", value_name = "FILE")]
     pub(crate) json_file: Option<PathBuf>,

@@ -78,7 +78,7 @@ fn shown(bench: &Bench) -> String {
 type Pair = (Option<Credentials>, Option<Credentials>);
 
 /// What to log in with to URLs that say nothing of it: from the file, else from the variables that libiscsi reads.
-fn credentials(file: Option<&Path>) -> Result<Pair, Problem> {
+pub(crate) fn credentials(file: Option<&Path>) -> Result<Pair, Problem> {
     let Some(file) = file else {
         let pair = |user: &str, secret: &str| {
             let (user, secret) = (std::env::var(user).ok()?, std::env::var(secret).ok()?);

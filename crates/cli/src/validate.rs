@@ -1,6 +1,7 @@
 //! `validate`: checks of any array, and their report.
 
 use crate::args::Validate;
+use crate::bench::credentials;
 use crate::output::Output;
 use api::{ErrorClass, Problem};
 use initiator::TargetUrl;
@@ -45,9 +46,17 @@ fn options(arguments: &Validate) -> Result<Options, Problem> {
         let urls = urls.iter().map(|url| url.parse::<TargetUrl>()).collect::<Result<Vec<_>, _>>();
         urls.map_err(|error| usage(error.to_string()))
     };
-    let (urls, also) = (parse(&arguments.urls)?, parse(&arguments.also)?);
+    let (mut urls, mut also) = (parse(&arguments.urls)?, parse(&arguments.also)?);
     if urls.iter().chain(&also).any(|url| url.credentials.is_some()) {
-        return Err(usage("CHAP is not spoken yet; leave USER%SECRET out of the URL".to_owned()));
+        return Err(usage(
+            "others on this machine can read USER%SECRET in a URL; put it into a file, for --chap-file"
+                .to_owned(),
+        ));
+    }
+    let (own, target) = credentials(arguments.chap_file.as_deref())?;
+    for url in urls.iter_mut().chain(&mut also) {
+        url.credentials.clone_from(&own);
+        url.target_credentials.clone_from(&target);
     }
     let initiators = match &arguments.initiators[..] {
         [] => vec![INITIATOR.to_owned()],
@@ -147,6 +156,26 @@ mod tests {
         assert_eq!(options.only, [validate::Group::Cluster, validate::Group::Vaai]);
         assert_eq!(options.range, Some(validate::ScratchRange { lba: 2048, blocks: 4096 }));
         assert!(options.force && options.initiators == ["iqn.x:y"]);
+    }
+
+    #[test]
+    fn secrets_come_from_a_file_for_every_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("chap");
+        std::fs::write(&file, "joe%a secret of twelve\nsan%another one\n").unwrap();
+        let line = format!(
+            "palisade validate iscsi://h/iqn.a:b/0 iscsi://i/iqn.a:b/0 --also iscsi://h/iqn.a:c/0 --chap-file {}",
+            file.display()
+        );
+        let options = parsed(&line).unwrap();
+        for url in options.urls.iter().chain(&options.also) {
+            assert_eq!(url.credentials.as_ref().unwrap().secret, "a secret of twelve");
+            assert_eq!(url.target_credentials.as_ref().unwrap().user, "san");
+            assert!(!url.to_string().contains("secret"), "{url}");
+        }
+        let refused = parsed("palisade validate iscsi://joe%hidden@h/iqn.a:b/0").unwrap_err();
+        assert!(refused.contains("--chap-file") && !refused.contains("hidden"), "{refused}");
+        assert!(parsed("palisade validate iscsi://h/iqn.a:b/0 --chap-file /nowhere").is_err());
     }
 
     #[test]

@@ -87,6 +87,8 @@ pub(crate) struct PortGroup {
     pub(crate) number: u64,
     /// ASYMMETRIC ACCESS STATE.
     pub(crate) state: u8,
+    /// Which states it may have: T_SUP to AO_SUP.
+    pub(crate) supported: u8,
     /// Relative target port identifiers.
     pub(crate) ports: Vec<u64>,
 }
@@ -105,7 +107,8 @@ pub(crate) fn port_groups(data: &[u8]) -> Result<Vec<PortGroup>, String> {
             return Err("a target port group descriptor is cut off".to_owned());
         }
         let ports = ports.chunks(4).map(|port| number(port, 2, 2)).collect();
-        groups.push(PortGroup { number: number(rest, 2, 2), state: byte(rest, 0) & 0x0f, ports });
+        let (state, supported) = (byte(rest, 0) & 0x0f, byte(rest, 1));
+        groups.push(PortGroup { number: number(rest, 2, 2), state, supported, ports });
         rest = slice(rest, 8 + count * 4, usize::MAX);
     }
     Ok(groups)
@@ -191,7 +194,7 @@ mod tests {
     fn port_groups_are_taken_apart_and_cut_ones_refused() {
         let data = [0, 0, 0, 12, 0x80, 0x0f, 0, 7, 0, 0, 0, 1, 0, 0, 0, 3];
         let groups = port_groups(&data).unwrap();
-        assert_eq!(groups, [PortGroup { number: 7, state: 0, ports: vec![3] }]);
+        assert_eq!(groups, [PortGroup { number: 7, state: 0, supported: 0x0f, ports: vec![3] }]);
         assert!(port_groups(&data[..12]).is_err());
         assert!(port_groups(&[0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 5]).is_err());
     }

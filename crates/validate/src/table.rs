@@ -58,6 +58,8 @@ checks! {
         "SPC-4 REPORT TARGET PORT GROUPS, asymmetric access states" => paths::sound_groups;
     Paths "paths.listed-ports" [&[]] "each path's port and group are among those reported",
         "SPC-4 7.8.6 Device Identification, target port group and relative target port" => paths::listed_ports;
+    Paths "paths.states" [&[]] "each path does what the state of its group says",
+        "SPC-4 5.15.2 Asymmetric access states" => paths::states;
     Paths "paths.distinct-ports" [&[]] "relative target port identifiers tell ports apart",
         "SPC-4 7.8.6 Device Identification, relative target port identifier" => paths::distinct_ports;
     Paths "paths.same-data" [&[Paths(2), Scratch(4 * KIB)]] "what one path writes every path reads",
@@ -168,6 +170,10 @@ checks! {
         "SBC-3 Block device zero ROD token" => token::zero;
     Odx "odx.forged" [&[Scratch(MIB)]] "a forged token is refused",
         "SPC-4 ROD tokens; INVALID TOKEN OPERATION" => token::forged;
+    Odx "odx.invalid" [&[Scratch(MIB)]] "what is no token is refused as that",
+        "SPC-4 ROD tokens; INVALID TOKEN OPERATION, UNSUPPORTED TOKEN TYPE and INVALID TOKEN LENGTH" => token::invalid;
+    Odx "odx.ended" [&[Scratch(2 * MIB)]] "deleted and expired tokens are refused",
+        "SBC-3 WRITE USING TOKEN, DEL_TKN; POPULATE TOKEN, INACTIVITY TIMEOUT" => token::ended;
     Odx "odx.out-of-range" [&[Scratch(KIB)]] "no token for blocks past the end",
         "SBC-3 POPULATE TOKEN; LOGICAL BLOCK ADDRESS OUT OF RANGE" => token::out_of_range;
 

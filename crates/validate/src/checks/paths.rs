@@ -7,7 +7,7 @@ use crate::checks::identity::read_designators;
 use crate::decode::{Association, Designator, PortGroup, port_groups};
 use crate::exchange::hex;
 use crate::nexus::Nexus;
-use crate::outcome::{Outcome, failed, not_supported};
+use crate::outcome::{Outcome, failed, not_supported, skipped};
 use crate::request;
 use crate::scene::Scene;
 
@@ -20,6 +20,20 @@ const STATES: [(u8, &str); 6] = [
     (0x4, "logical block dependent"),
     (0xf, "transitioning"),
 ];
+
+/// The bit that says that a state is supported (SPC-4 target port group descriptor, byte 1), and the qualifier of
+/// LOGICAL UNIT NOT READY that a READ ends with there, if it is one for no I/O.
+const fn signs(state: u8) -> (u8, Option<u8>) {
+    match state {
+        0x0 => (0x01, None),
+        0x1 => (0x02, None),
+        0x2 => (0x04, Some(0x0b)),
+        0x3 => (0x08, Some(0x0c)),
+        0x4 => (0x10, None),
+        0xf => (0x80, Some(0x0a)),
+        _ => (0, None),
+    }
+}
 
 async fn groups(nexus: &Nexus) -> Outcome<Vec<PortGroup>> {
     let data = nexus.ask(request::report_target_port_groups()).await?.good_if_there()?;
@@ -38,10 +52,27 @@ pub(crate) async fn tpgs(scene: &Scene) -> Outcome {
             }),
             _ => drop(reply.good()?),
         }
+        explicit(scene, nexus, tpgs & 2 != 0).await?;
         if tpgs == 0 {
             return not_supported(format!("{}: TPGS in INQUIRY is 0: no ALUA", nexus.label));
         }
     }
+    Ok(())
+}
+
+/// Hosts may set states exactly if TPGS says so, as far as REPORT SUPPORTED OPERATION CODES tells.
+async fn explicit(scene: &Scene, nexus: &Nexus, said: bool) -> Outcome {
+    const SUPPORTED: u8 = 3;
+    let reply = nexus.ask(request::report_operation_code(0xa4, Some(0x0a))).await?;
+    if !reply.is_good() {
+        return Ok(());
+    }
+    let support = byte(&reply.good()?, 1) & 7;
+    // 0: it does not tell now.
+    scene.ensure(support == 0 || (support == SUPPORTED) == said, || {
+        let (says, is) = if said { ("", "not ") } else { ("no ", "") };
+        format!("{}: TPGS says {says}explicit ALUA, but SET TARGET PORT GROUPS is {is}supported", nexus.label)
+    });
     Ok(())
 }
 
@@ -125,6 +156,38 @@ pub(crate) async fn listed_ports(scene: &Scene) -> Outcome {
             None => scene.wrong(format!("{}: its group {number} is not reported", nexus.label)),
             Some(group) => scene.ensure(group.ports.contains(&relative), || {
                 format!("{}: its port {relative} is not in its group {number}", nexus.label)
+            }),
+        }
+    }
+    Ok(())
+}
+
+/// Each path is in a state that its group can have, and reads or refuses to read as the state has it.
+pub(crate) async fn states(scene: &Scene) -> Outcome {
+    for nexus in scene.paths() {
+        let groups = groups(nexus).await?;
+        let number = port(nexus).await?.group;
+        let Some(group) = groups.iter().find(|group| Some(group.number) == number) else { continue };
+        let (bit, refusal) = signs(group.state);
+        let name =
+            STATES.iter().find(|(state, _)| *state == group.state).map_or("reserved", |(_, name)| name);
+        scene.ensure(group.supported & bit != 0, || {
+            format!(
+                "{}: its group is {name}, which its byte {:02x} does not support",
+                nexus.label, group.supported
+            )
+        });
+        let reply = nexus.ask(request::read(0, 1, scene.size.block_size)).await?;
+        match refusal {
+            _ if reply.is_conflict() => return skipped("somebody else has reserved the unit"),
+            None => {
+                scene.ensure(reply.is_good(), || format!("{}, although its group is {name}", reply.text()))
+            }
+            Some(qualifier) => scene.ensure(reply.is_sense(2, 0x04, qualifier), || {
+                format!(
+                    "{}, although its group is {name}: NOT READY 04h/{qualifier:02X}h is expected",
+                    reply.text()
+                )
             }),
         }
     }

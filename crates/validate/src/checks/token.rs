@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use crate::bytes_at::{byte, length, number, slice};
 use crate::checks::identity::page;
+use crate::names;
 use crate::nexus::{Nexus, Reply};
 use crate::outcome::{Outcome, failed, not_supported};
 use crate::request::{Request, put};
@@ -25,6 +26,21 @@ const POLLS_MAX: u32 = 600;
 const POLL: Duration = Duration::from_millis(50);
 /// What is copied.
 const BYTES: u32 = 1 << 20;
+/// DEL_TKN of WRITE USING TOKEN.
+const DELETE_TOKEN: u8 = 0x02;
+/// A ROD type that the standard reserves.
+const NO_ROD: u64 = 0x0012_3456;
+/// The shortest time-out that can be asked for, in seconds, and when such a token is looked at.
+const SHORT_SECONDS: u32 = 1;
+const LONG_AFTER: Duration = Duration::from_millis(2_500);
+/// Qualifiers of INVALID TOKEN OPERATION. The cause need not be told, and what is forgotten is unknown.
+const UNTOLD: u8 = 0x00;
+const UNSUPPORTED_TYPE: u8 = 0x01;
+const UNKNOWN: u8 = 0x04;
+const CORRUPT: u8 = 0x05;
+const EXPIRED: u8 = 0x07;
+const DELETED: u8 = 0x09;
+const INVALID_LENGTH: u8 = 0x0a;
 
 /// POPULATE TOKEN of one range.
 fn populate(list_id: u32, lba: u64, blocks: u32, inactivity: u32) -> Request {
@@ -39,8 +55,14 @@ fn populate(list_id: u32, lba: u64, blocks: u32, inactivity: u32) -> Request {
 
 /// WRITE USING TOKEN to one range, from the token's beginning.
 fn write_using(list_id: u32, token: &[u8], lba: u64, blocks: u32) -> Request {
+    write_flagged(0, list_id, token, lba, blocks)
+}
+
+/// The same with flags in byte 2 of the parameter list.
+fn write_flagged(flags: u8, list_id: u32, token: &[u8], lba: u64, blocks: u32) -> Request {
     let mut list = vec![0; 552];
     put(&mut list, 0, 2, 550);
+    put(&mut list, 2, 1, flags.into());
     if let Some(place) = list.get_mut(16..16 + TOKEN_BYTES) {
         place.iter_mut().zip(token).for_each(|(to, from)| *to = *from);
     }
@@ -112,7 +134,18 @@ pub(crate) async fn limits(scene: &Scene) -> Outcome {
 }
 
 async fn token_of(scene: &Scene, nexus: &Nexus, list_id: u32, lba: u64, blocks: u32) -> Outcome<Vec<u8>> {
-    nexus.good(populate(list_id, lba, blocks, 0)).await?;
+    lasting_token(scene, nexus, list_id, (lba, blocks), 0).await
+}
+
+/// A token that is good for `seconds` between two uses; 0: for as long as is usual there.
+async fn lasting_token(
+    scene: &Scene,
+    nexus: &Nexus,
+    list_id: u32,
+    (lba, blocks): (u64, u32),
+    seconds: u32,
+) -> Outcome<Vec<u8>> {
+    nexus.good(populate(list_id, lba, blocks, seconds)).await?;
     let result = result(nexus, list_id).await?;
     if result.status != DONE || result.token.len() != TOKEN_BYTES {
         return failed(format!(
@@ -212,6 +245,80 @@ async fn refusal(scene: &Scene, nexus: &Nexus, list_id: u32, reply: &Reply) -> O
         format!("{}; ILLEGAL REQUEST 23h, INVALID TOKEN OPERATION, is expected", reply.text())
     });
     Ok(())
+}
+
+/// A place and what it holds, which no token that is refused may change.
+struct Untouched {
+    lba: u64,
+    blocks: u32,
+    data: bytes::Bytes,
+}
+
+impl Untouched {
+    async fn write(scene: &Scene, nexus: &Nexus, seed: u64) -> Outcome<Self> {
+        let blocks = scene.blocks_of(BYTES);
+        let (lba, data) = (scene.scratch(0, blocks.into())?, scene.pattern(seed, blocks));
+        scene.write(nexus, lba, data.clone()).await?;
+        Ok(Self { lba, blocks, data })
+    }
+
+    /// Wants INVALID TOKEN OPERATION with one of these qualifiers when `token` is written from, and nothing written.
+    async fn refuses(
+        &self,
+        scene: &Scene,
+        nexus: &Nexus,
+        token: &[u8],
+        qualifiers: &[u8],
+        what: &str,
+    ) -> Outcome {
+        let reply = nexus.ask(write_using(0x110, token, self.lba, self.blocks)).await?;
+        let fits = |qualifier| qualifiers.contains(&qualifier);
+        if reply.is_good() {
+            let status = result(nexus, 0x110).await?.status;
+            scene.ensure(status != DONE, || format!("{what} was written from"));
+        } else {
+            let sense = reply.sense().filter(|sense| (sense.key, sense.code) == (5, 0x23));
+            scene.ensure(sense.is_some_and(|sense| fits(sense.qualifier)), || {
+                let wanted: Vec<_> =
+                    qualifiers.iter().map(|qualifier| names::sense(0x23, *qualifier)).collect();
+                format!("{what}: {}; ILLEGAL REQUEST, {}, is expected", reply.text(), wanted.join(" or "))
+            });
+        }
+        scene.note_failure(scene.holds(nexus, self.lba, &self.data, &format!("after {what}")).await)
+    }
+}
+
+/// What is no token is refused for what it is.
+pub(crate) async fn invalid(scene: &Scene) -> Outcome {
+    let nexus = scene.first()?;
+    need_odx(nexus).await?;
+    let place = Untouched::write(scene, nexus, 77).await?;
+    let token = token_of(scene, nexus, 0x108, place.lba, place.blocks).await?;
+    let (mut strange, mut short) = (token.clone(), token);
+    put(&mut strange, 0, 4, NO_ROD);
+    let causes = [UNTOLD, UNSUPPORTED_TYPE, UNKNOWN, CORRUPT];
+    place.refuses(scene, nexus, &strange, &causes, "a token of a reserved type").await?;
+    put(&mut short, 6, 2, 16);
+    let causes = [UNTOLD, UNKNOWN, CORRUPT, INVALID_LENGTH];
+    place.refuses(scene, nexus, &short, &causes, "a token that says it is 24 bytes long").await
+}
+
+/// A token ends when it is deleted, and when it has not been used for as long as was asked for.
+pub(crate) async fn ended(scene: &Scene) -> Outcome {
+    let nexus = scene.first()?;
+    need_odx(nexus).await?;
+    let place = Untouched::write(scene, nexus, 78).await?;
+    let token = token_of(scene, nexus, 0x109, place.lba, place.blocks).await?;
+    // Not over what the token stands for: that would end it, too.
+    let beside = scene.scratch(place.blocks.into(), place.blocks.into())?;
+    nexus.good(write_flagged(DELETE_TOKEN, 0x10a, &token, beside, place.blocks)).await?;
+    let written = result(nexus, 0x10a).await?;
+    scene.ensure(written.status == DONE, || format!("COPY OPERATION STATUS is {:02X}h", written.status));
+    place.refuses(scene, nexus, &token, &[UNTOLD, UNKNOWN, DELETED], "a deleted token").await?;
+    let token = lasting_token(scene, nexus, 0x10b, (place.lba, place.blocks), SHORT_SECONDS).await?;
+    sleep(LONG_AFTER).await;
+    let what = "a token unused for longer than its INACTIVITY TIMEOUT";
+    place.refuses(scene, nexus, &token, &[UNTOLD, UNKNOWN, EXPIRED], what).await
 }
 
 /// Blocks that are not there make no token.

@@ -1,6 +1,9 @@
 //! Third-party copies of the scripted array: EXTENDED COPY and tokens.
 
+use std::time::Duration;
+
 use initiator::Answer;
+use tokio::time::Instant;
 
 use super::identity::naa;
 use super::{BLOCK, BLOCKS, Lie, State, good, sense};
@@ -12,6 +15,9 @@ pub(crate) struct Token {
     name: Vec<u8>,
     data: Vec<u8>,
     place: (u16, u64, u64),
+    /// When it has to be used again.
+    until: Instant,
+    is_deleted: bool,
 }
 
 /// What became of an operation: blocks, and the token.
@@ -81,7 +87,10 @@ impl State {
         let mut name = vec![self.tokens.len() as u8 + 1; 512];
         put(&mut name, 0, 4, 0x0080_0000);
         put(&mut name, 6, 2, 0x01f8);
-        self.tokens.push(Token { name: name.clone(), data, place: (lun, lba, blocks) });
+        let seconds = if self.lies(Lie::PatientToken) { 0 } else { number(list, 4, 4) };
+        let until = Instant::now() + Duration::from_secs(if seconds == 0 { 30 } else { seconds });
+        let place = (lun, lba, blocks);
+        self.tokens.push(Token { name: name.clone(), data, place, until, is_deleted: false });
         let id = number(&request.cdb, 6, 4) as u32;
         self.results.insert(id, Outcome { blocks, token: Some(name) });
         good(Vec::new())
@@ -91,6 +100,13 @@ impl State {
         let list = &request.data_out;
         let (lba, blocks) = (number(list, 536, 8), number(list, 544, 4));
         let wanted = slice(list, 16, 512);
+        let found = self.tokens.iter_mut().find(|token| token.name == wanted);
+        match found {
+            Some(token) if token.is_deleted => return sense(5, 0x23, 0x09),
+            Some(token) if token.until < Instant::now() => return sense(5, 0x23, 0x07),
+            Some(token) if list[2] & 2 != 0 => token.is_deleted = !self.lies.contains(&Lie::UndyingToken),
+            _ => {}
+        }
         let known = self
             .tokens
             .iter()
@@ -104,6 +120,7 @@ impl State {
             None if number(wanted, 0, 4) == 0xffff_0001 && self.lies(Lie::LazyZero) => None,
             None if number(wanted, 0, 4) == 0xffff_0001 => Some(vec![0; blocks as usize * BLOCK]),
             None if self.lies(Lie::AnyToken) => Some(vec![7; blocks as usize * BLOCK]),
+            None if self.lies(Lie::OddTokenSense) => return sense(5, 0x26, 0),
             None => return sense(5, 0x23, 0x04),
         };
         if let Some(data) = data {

@@ -84,7 +84,11 @@ impl State {
 
     fn standard(&self, path: usize) -> Vec<u8> {
         let mut data = vec![0; 36];
-        let tpgs = if path == 1 && self.lies(Lie::OtherTpgs) { 0 } else { 0x10 };
+        let tpgs = match path {
+            1 if self.lies(Lie::OtherTpgs) => 0,
+            _ if self.lies(Lie::FalseExplicit) => 0x30,
+            _ => 0x10,
+        };
         data[..8].copy_from_slice(&[0, 0, 6, 0x12, 31, tpgs, 0, 2]);
         data[8..].copy_from_slice(b"SCRIPTEDArray           0001");
         if path == 1 && self.lies(Lie::OtherProduct) {
@@ -176,9 +180,11 @@ impl State {
     fn groups(&self, path: usize) -> Vec<u8> {
         let state = if self.lies(Lie::NoActiveGroup) { 2 } else { 0 };
         let second = if self.lies(Lie::OtherGroups) { path as u8 } else { 1 };
+        let second = if state == 2 || self.lies(Lie::BusyStandby) { 2 } else { second };
+        let supported = if self.lies(Lie::ImpossibleState) { 0x80 } else { 0x8f };
         let mut data = vec![0, 0, 0, 24];
-        data.extend([state, 0x8f, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
-        data.extend([if state == 2 { 2 } else { second }, 0x8f, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]);
+        data.extend([state, supported, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]);
+        data.extend([second, supported, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2]);
         data
     }
 

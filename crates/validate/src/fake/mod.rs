@@ -25,6 +25,12 @@ pub(crate) enum Lie {
     OtherProduct,
     /// A listed VPD page is not there.
     MissingPage,
+    /// TPGS says that hosts may set states.
+    FalseExplicit,
+    /// Groups are in a state that they do not support.
+    ImpossibleState,
+    /// The second path is in standby, and reads.
+    BusyStandby,
     /// Another serial number on the second path.
     OtherSerial,
     /// No name of the unit.
@@ -137,6 +143,12 @@ pub(crate) enum Lie {
     LazyZero,
     /// Any token is taken.
     AnyToken,
+    /// What is no token is an invalid field.
+    OddTokenSense,
+    /// DEL_TKN does nothing.
+    UndyingToken,
+    /// INACTIVITY TIMEOUT does nothing.
+    PatientToken,
     /// Tokens for blocks that are not there.
     EndlessToken,
     /// Data differs with digests.
