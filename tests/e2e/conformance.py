@@ -41,22 +41,34 @@ class Reasons:
 KNOWN, SKIPPED = Reasons("conformance.known"), Reasons("conformance.skipped")
 
 
+# What can only be tested of a unit that is granted for reading.
+READ_ONLY_SUITE = "ReadOnly"
+
+
 def run(block_size):
-    """Runs the whole suite against a new volume by two portals; returns the mark of each test."""
+    """Runs the whole suite against a new volume by two portals, and ReadOnly against one that is granted read-only;
+    returns the mark of each test."""
     second = free_port()
     server = Server(arguments=("--portal", f"127.0.0.1:{second}"))
     server.start()
-    server.pool(size="3GiB")
+    # As large as it takes for atomic writes of 256 blocks of 4096 bytes; the file holds what is written.
+    server.pool(size="8GiB")
     server.volume("conformance", "1GiB", "--block-size", block_size, hosts=(ANY,))
     results = LOGS / f"results-{block_size}"
     first = server.url("conformance")
     urls = [first, first.replace(server.portal, f"127.0.0.1:{second}")]
     with open(LOGS / f"iscsi-test-cu-{block_size}.log", "w") as log:
         subprocess.run([LAB / "conformance", "-t", "400", "-o", results, *urls], stdout=log, stderr=log, timeout=SUITE_SECONDS)
+        of_read_only = LOGS / f"results-{block_size}-read-only"
+        server.cli("volume", "create", "read-only", "1GiB", "--block-size", block_size)
+        server.cli("volume", "grant", "read-only", "any", "--read-only")
+        command = [LAB / "conformance", "-t", "400", "-o", of_read_only, "-s", READ_ONLY_SUITE, server.url("read-only")]
+        subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_SECONDS)
     expect(server.alive(), lambda: f"the server did not survive:\n{server.tail()}")
     server.stop()
     # A third word, if any, is what the suite says of a skipped test.
-    return {line.split()[1]: line.split()[0] for line in results.read_text().splitlines()}
+    lines = results.read_text().splitlines() + of_read_only.read_text().splitlines()
+    return {line.split()[1]: line.split()[0] for line in lines}
 
 
 def write_page(by_size, seconds):
@@ -78,7 +90,8 @@ def write_page(by_size, seconds):
     head = " | ".join(f"blocks of {size}" for size in sizes)
     PAGE.write_text(
         f"# Conformance\n\nlibiscsi's `iscsi-test-cu --dataloss --allow-sanitize` (Debian package libiscsi-bin {version}), the "
-        f"whole suite of {len(by_size[sizes[0]])} tests, through two portals against a thin volume of 1 GiB. "
+        f"whole suite of {len(by_size[sizes[0]])} tests, through two portals against a thin volume of 1 GiB, the suite "
+        f"{READ_ONLY_SUITE} once more against one that is granted read-only. "
         "`tests/e2e/conformance.py --update` writes this page; without `--update` it fails if a test that passed does not any "
         "more, or if one fails or is skipped without a reason here.\n\n"
         f"| result | {head} |\n|---|{'---|' * len(sizes)}\n{rows}\n## Failed\n\n"

@@ -1,8 +1,9 @@
 //! What a logical unit asks of the volume behind it.
 
-use crate::{BoxFuture, Result};
+use crate::{BlockError, BoxFuture, ErrorKind, Result};
 use bytes::Bytes;
 use std::any::Any;
+use std::future::ready;
 
 /// A range of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,6 +92,29 @@ pub trait Volume: Any + Send + Sync + 'static {
     /// `ReadOnly`. After `NoSpace` and `Device`, blocks of the range may hold old or new data, each one whole.
     fn write(&self, offset: u64, data: Vec<Bytes>, durability: Durability) -> BoxFuture<'_, Result<()>>;
 
+    /// The largest write that [`Volume::write_atomic`] takes, in bytes, if it begins and ends at multiples of
+    /// [`Volume::granularity_bytes`]; at other places a granule less. 0: it takes none.
+    fn atomic_bytes_max(&self) -> u64 {
+        0
+    }
+
+    /// As [`Volume::write`], but the range as a whole is changed or not at all: in a crash at any instant, for every
+    /// read of one call, and also if it fails.
+    ///
+    /// # Errors
+    /// As [`Volume::write`], and `Invalid` for more than [`Volume::atomic_bytes_max`]. After any of them the range
+    /// holds what it held before, or, after `Device`, all of the new data.
+    fn write_atomic(
+        &self,
+        offset: u64,
+        data: Vec<Bytes>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<()>> {
+        let _ = (data, durability);
+        let error = BlockError::new(ErrorKind::Invalid, "volume", "takes no atomic writes").at(offset);
+        Box::pin(ready(Err(error)))
+    }
+
     /// Gives the space of the ranges back; they read as zeros. Never fails for want of space.
     ///
     /// # Errors
@@ -146,7 +170,8 @@ pub trait Volume: Any + Send + Sync + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::ready;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
 
     /// Answers nothing but what it has to.
     struct Plain;
@@ -185,8 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_says_nothing_more_knows_no_pool_and_shares_no_blocks() {
+    fn a_volume_that_says_nothing_more_knows_no_pool_shares_no_blocks_and_writes_nothing_at_once() {
         assert_eq!(Plain.resources(), None);
         assert!(Plain.copy_from(0, 4096, &Plain, 4096).is_none());
+        assert_eq!(Plain.atomic_bytes_max(), 0);
+        let mut written = pin!(Plain.write_atomic(512, Vec::new(), Durability::Durable));
+        let Poll::Ready(refused) = written.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("it has nothing to wait for");
+        };
+        assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid && error.offset == Some(512)));
     }
 }

@@ -22,7 +22,9 @@ impl Medium {
             MediaCommand::Read { offset, len, .. } => {
                 MediaOutcome::Data(vec![Bytes::copy_from_slice(self.range(offset, len))])
             }
-            MediaCommand::Write { offset, data, .. } | MediaCommand::WriteAndVerify { offset, data, .. } => {
+            MediaCommand::Write { offset, data, .. }
+            | MediaCommand::WriteAtomic { offset, data, .. }
+            | MediaCommand::WriteAndVerify { offset, data, .. } => {
                 self.write(offset, &data.concat());
                 MediaOutcome::Done
             }

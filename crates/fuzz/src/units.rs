@@ -28,7 +28,8 @@ impl Unit {
             revision: "1".into(),
         };
         let block_bytes = u64::from(block_size.bytes());
-        let config = LogicalUnitConfig::new(identity, block_size, CAPACITY_BYTES / block_bytes);
+        let mut config = LogicalUnitConfig::new(identity, block_size, CAPACITY_BYTES / block_bytes);
+        config.limits.atomic_bytes_max = 128 << 10;
         let mut unit = LogicalUnit::new(config).expect("a plain configuration");
         unit.keep_reservations(None);
         for id in 0..2 {

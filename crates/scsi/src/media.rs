@@ -58,6 +58,15 @@ pub enum MediaCommand {
         /// When it is done.
         durability: Durability,
     },
+    /// Write all of `data` or nothing of it, whatever happens, and let no other command see a part.
+    WriteAtomic {
+        /// First byte.
+        offset: u64,
+        /// What to write.
+        data: Vec<Bytes>,
+        /// When it is done.
+        durability: Durability,
+    },
     /// Write `data` to stable storage, then read it back from there; compare if told.
     WriteAndVerify {
         /// First byte.

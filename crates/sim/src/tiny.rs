@@ -29,6 +29,8 @@ pub enum Bug {
     ForgetsTail,
     /// Logs each half of a block by itself.
     TearsBlocks,
+    /// Logs each half of an atomic write by itself.
+    TearsAtomicWrites,
     /// A snapshot shares blocks with its volume for good.
     AliasesSnapshots,
     /// Now and then a read finds the version of a block before the last.

@@ -91,7 +91,7 @@ async fn content(life: &Arc<Life>, rng: &mut Rng, id: &VolumeId, when: When) {
     let mut model = life.world.model.lock();
     let checked = match when {
         When::Opened => model.observe_all(id, &data),
-        When::Working => model.observe_read(id, 0, &data, start),
+        When::Working => model.observe_reads(id, 0, &data, start),
     };
     drop(model);
     life.world.count("volumes read whole");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What every run has to exercise.
-const EXERCISED: [&str; 38] = [
+const EXERCISED: [&str; 40] = [
     "schedules",
     "openings",
     "crashes at work",
@@ -23,6 +23,8 @@ const EXERCISED: [&str; 38] = [
     "work ended without a crash",
     "writes",
     "writes of zeros",
+    "atomic writes",
+    "atomic writes that were too large",
     "reads",
     "unmaps",
     "compare and writes that were equal",

@@ -52,6 +52,7 @@ fn every_planted_bug_is_found() {
         Bug::TrustsTornRecords,
         Bug::ForgetsTail,
         Bug::TearsBlocks,
+        Bug::TearsAtomicWrites,
         Bug::AliasesSnapshots,
         Bug::ReadsStale,
         Bug::ComparesThenWaits,

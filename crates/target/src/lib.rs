@@ -9,6 +9,7 @@
 //! of one wake-up with one system call. When the connection ends, what it still has on the medium is finished
 //! before its nexus is gone, and before a successor's first command runs.
 
+mod atomic;
 mod authentication;
 mod config;
 mod connection;

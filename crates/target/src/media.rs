@@ -99,6 +99,7 @@ fn range_of(command: &MediaCommand) -> ByteRange {
         | MediaCommand::BlockStatus { offset, len, .. }
         | MediaCommand::Prefetch { offset, len } => (*offset, *len),
         MediaCommand::Write { offset, data, .. }
+        | MediaCommand::WriteAtomic { offset, data, .. }
         | MediaCommand::WriteAndVerify { offset, data, .. }
         | MediaCommand::OrWrite { offset, data, .. } => (*offset, total_len(data)),
         MediaCommand::CompareAndWrite { offset, write, .. } => (*offset, total_len(write)),
@@ -118,6 +119,9 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
         }
         MediaCommand::Write { offset, data, durability } => {
             volume.write(offset, data, lasting(durability)).await?
+        }
+        MediaCommand::WriteAtomic { offset, data, durability } => {
+            volume.write_atomic(offset, data, lasting(durability)).await?
         }
         MediaCommand::WriteAndVerify { offset, data, compare } => {
             return write_and_verify(volume, offset, data, compare).await;
@@ -211,6 +215,7 @@ pub(crate) async fn zero(
 pub(crate) fn range_written(command: &MediaCommand) -> Option<ByteRange> {
     match command {
         MediaCommand::Write { .. }
+        | MediaCommand::WriteAtomic { .. }
         | MediaCommand::WriteAndVerify { .. }
         | MediaCommand::OrWrite { .. }
         | MediaCommand::WriteSame { .. }

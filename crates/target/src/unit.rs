@@ -6,7 +6,7 @@ mod uses;
 use crate::copies::Requester;
 use crate::operations::{Ended, Epoch, Operations};
 use crate::reservations::{Persisting, ReservationStore};
-use crate::{copy, media};
+use crate::{atomic, copy, media};
 use block::Volume;
 use parking_lot::Mutex;
 use scsi::{
@@ -59,6 +59,8 @@ impl LogicalUnitHandle {
     pub fn new(mut config: LogicalUnitConfig, volume: Arc<dyn Volume>) -> Result<Self, ConfigError> {
         let (block_size_bytes, thin) = (config.block_size.bytes(), config.thin);
         config.offload = false;
+        let limits = &mut config.limits;
+        limits.atomic_bytes_max = atomic::bytes_max(&*volume, block_size_bytes, limits.transfer_bytes_max);
         let offload = Offload::of(config.identity.naa);
         let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
         Ok(Self {

@@ -205,6 +205,11 @@ impl Command {
         self.feature = Feature::Thin;
         self
     }
+
+    pub(crate) const fn atomic_only(mut self) -> Self {
+        self.feature = Feature::Atomic;
+        self
+    }
 }
 
 impl Command {
@@ -260,15 +265,6 @@ impl Command {
             usage.iter_mut().zip(self.thin_bits).for_each(|(bits, thin_bits)| *bits &= !thin_bits);
         }
         usage
-    }
-
-    /// Whether a unit that is `thin` or not, and is offered for copy offload or not, has this command.
-    pub fn exists(&self, thin: bool, offload: bool) -> bool {
-        match self.feature {
-            Feature::Any => true,
-            Feature::Thin => thin,
-            Feature::Offload => offload,
-        }
     }
 
     /// The most significant bit of `cdb` that must not be set, as byte and bit number.

@@ -14,6 +14,7 @@ pub enum Operation {
     ReadCapacity16,
     Read,
     Write,
+    WriteAtomic,
     WriteAndVerify,
     Verify,
     SynchronizeCache,
@@ -169,6 +170,8 @@ pub enum Feature {
     Thin,
     /// Offered for copy offload.
     Offload,
+    /// Its volume writes as a whole.
+    Atomic,
 }
 
 /// Command timeouts in seconds (SPC-4 6.35.4).

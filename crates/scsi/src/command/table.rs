@@ -145,6 +145,15 @@ pub static COMMANDS: &[Command] = &[
         .length(10, 4)
         .ignores(14, GROUP)
         .out(OutLength::OneBlockUnlessNdob),
+    // ATOMIC BOUNDARY, bytes 10 and 11, is not supported: a write is one atomic write.
+    Command::new(0x9c, 16, "WRITE ATOMIC(16)", Operation::WriteAtomic)
+        .bits(1, DPO | 0x08)
+        .lba(2, 8)
+        .length(12, 2)
+        .ignores(14, GROUP)
+        .out(OutLength::Blocks)
+        .writing()
+        .atomic_only(),
     Command::new(0x9e, 16, "READ CAPACITY(16)", Operation::ReadCapacity16)
         .service_action(0x10)
         .length(10, 4)

@@ -1,5 +1,6 @@
 //! What a logical unit is told when it is made.
 
+use crate::command::Feature;
 use thiserror::Error;
 
 /// Size of a logical block.
@@ -70,6 +71,8 @@ pub struct Limits {
     pub compare_and_write_bytes_max: u32,
     /// MAXIMUM WRITE SAME LENGTH.
     pub write_same_bytes_max: u64,
+    /// MAXIMUM ATOMIC TRANSFER LENGTH, at any logical block; 0: there is no WRITE ATOMIC(16).
+    pub atomic_bytes_max: u32,
 }
 
 impl Default for Limits {
@@ -85,6 +88,7 @@ impl Default for Limits {
             compare_and_write_bytes_max: 64 * KIB,
             // Below 65536 blocks: test suites write as much as WRITE SAME takes with one WRITE.
             write_same_bytes_max: 16 * MIB_LONG,
+            atomic_bytes_max: 0,
         }
     }
 }
@@ -162,6 +166,16 @@ impl LogicalUnitConfig {
         }
     }
 
+    /// Whether the unit has the commands that need `feature`.
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::Any => true,
+            Feature::Thin => self.thin,
+            Feature::Offload => self.offload,
+            Feature::Atomic => self.limits.atomic_bytes_max > 0,
+        }
+    }
+
     /// Checks what the type system does not.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.identity.validate()?;
@@ -195,8 +209,8 @@ pub enum ConfigError {
     /// More than four bits.
     #[error("physical block exponent {0} is above 15")]
     PhysicalBlockExponent(u8),
-    /// A limit is zero or not a multiple of the block size.
-    #[error("{field} of {bytes} bytes is not a multiple of the block size")]
+    /// A limit is zero, not a multiple of the block size, or above another one.
+    #[error("{field} cannot be {bytes} bytes")]
     Limit {
         /// Which one.
         field: &'static str,
@@ -240,6 +254,12 @@ impl Limits {
                 return Err(ConfigError::Limit { field, bytes });
             }
             aligned(block_size, field, bytes)?;
+        }
+        aligned(block_size, "atomic_bytes_max", u64::from(self.atomic_bytes_max))?;
+        // SBC-4 6.6.4: no longer than other transfers.
+        if self.atomic_bytes_max > self.transfer_bytes_max {
+            let bytes = u64::from(self.atomic_bytes_max);
+            return Err(ConfigError::Limit { field: "atomic_bytes_max", bytes });
         }
         if self.unmap_descriptors_max == 0 {
             return Err(ConfigError::Limit { field: "unmap_descriptors_max", bytes: 0 });

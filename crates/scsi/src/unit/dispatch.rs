@@ -45,7 +45,7 @@ impl LogicalUnit {
     fn start(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Result<Step, Sense> {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
-            Lookup::Found(command) if command.exists(thin, self.config.offload) => Ok(command),
+            Lookup::Found(command) if self.config.has(command.feature) => Ok(command),
             Lookup::UnknownServiceAction if self.has_opcode(cdb.opcode()) => {
                 Err(Sense::invalid_cdb_bit(1, 4))
             }
@@ -72,8 +72,7 @@ impl LogicalUnit {
 
     /// Whether any command of this operation code exists here.
     fn has_opcode(&self, opcode: u8) -> bool {
-        let config = &self.config;
-        command::of_opcode(opcode).iter().any(|command| command.exists(config.thin, config.offload))
+        command::of_opcode(opcode).iter().any(|command| self.config.has(command.feature))
     }
 
     /// Tells a pending attention if the command ends with it. Returns whether the nexus is read-only.
@@ -102,6 +101,7 @@ impl LogicalUnit {
         match task.command.operation {
             Operation::Read => self.read(task),
             Operation::Write => self.write(task, data_out),
+            Operation::WriteAtomic => self.write_atomic(task, data_out),
             Operation::OrWrite => self.or_write(task, data_out),
             Operation::WriteAndVerify => self.write_and_verify(task, data_out),
             Operation::Verify => self.verify(task, data_out),

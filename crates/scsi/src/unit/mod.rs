@@ -25,6 +25,7 @@ mod start_stop;
 mod third_party_copy;
 mod unmap;
 mod vital_product_data;
+mod write_atomic;
 mod write_same;
 
 use bytes::Bytes;

@@ -35,10 +35,7 @@ impl LogicalUnit {
 
     fn supported(&self, opcode: u8, action: Option<u16>) -> Option<&'static Command> {
         let matches = |command: &&Command| command.service_action.map(u16::from) == action;
-        of_opcode(opcode)
-            .iter()
-            .find(matches)
-            .filter(|command| command.exists(self.config.thin, self.config.offload))
+        of_opcode(opcode).iter().find(matches).filter(|command| self.config.has(command.feature))
     }
 
     /// SPC-4 table 297.
@@ -46,8 +43,7 @@ impl LogicalUnit {
         const CTDP: u8 = 0x02;
         const SERVACTV: u8 = 0x01;
         let mut list = Vec::with_capacity(COMMANDS.len() * 20);
-        for command in COMMANDS.iter().filter(|command| command.exists(self.config.thin, self.config.offload))
-        {
+        for command in COMMANDS.iter().filter(|command| self.config.has(command.feature)) {
             let action = command.service_action.unwrap_or(0);
             let servactv = if command.service_action.is_some() { SERVACTV } else { 0 };
             let ctdp = if timeouts { CTDP } else { 0 };

@@ -75,7 +75,8 @@ impl LogicalUnit {
         body
     }
 
-    /// SBC-3 6.6.3. Lengths in logical blocks; 0 means "not reported" or "not supported".
+    /// SBC-3 6.6.3, with the fields of atomic writes of SBC-4: of any alignment and granularity, and none with
+    /// boundaries. Lengths in logical blocks; 0 means "not reported" or "not supported".
     fn block_limits(&self) -> Vec<u8> {
         const WSNZ: u8 = 0x01;
         const UGAVALID: u32 = 1 << 31;
@@ -98,6 +99,7 @@ impl LogicalUnit {
         body.extend_from_slice(&thin(granularity));
         body.extend_from_slice(&thin(alignment.to_be_bytes()));
         body.extend_from_slice(&self.to_blocks(limits.write_same_bytes_max).to_be_bytes());
+        body.extend_from_slice(&blocks(u64::from(limits.atomic_bytes_max)));
         body.resize(LONG_PAGE, 0);
         body
     }

@@ -31,7 +31,9 @@ pub(crate) fn identity() -> Identity {
 }
 
 pub(crate) fn config() -> LogicalUnitConfig {
-    LogicalUnitConfig::new(identity(), BlockSize::B512, BLOCKS)
+    let mut config = LogicalUnitConfig::new(identity(), BlockSize::B512, BLOCKS);
+    config.limits.atomic_bytes_max = 128 << 10;
+    config
 }
 
 pub(crate) fn nexus(host: &str) -> NexusInfo {
@@ -161,9 +163,9 @@ impl Medium {
             MediaCommand::Read { offset, len, .. } => {
                 MediaOutcome::Data(vec![Bytes::copy_from_slice(self.slice(offset, len))])
             }
-            MediaCommand::Write { offset, data, .. } | MediaCommand::WriteAndVerify { offset, data, .. } => {
-                self.write(offset, &data)
-            }
+            MediaCommand::Write { offset, data, .. }
+            | MediaCommand::WriteAtomic { offset, data, .. }
+            | MediaCommand::WriteAndVerify { offset, data, .. } => self.write(offset, &data),
             MediaCommand::WriteSame { offset, len, pattern, .. } => {
                 let count = usize::try_from(len).unwrap() / pattern.len();
                 self.write(offset, &vec![pattern; count])
@@ -441,6 +443,7 @@ pub(crate) fn cdb(opcode: u8, flags: u8, lba: u64, length: u32) -> Vec<u8> {
 pub(crate) fn durability(command: &MediaCommand) -> Durability {
     match command {
         MediaCommand::Write { durability, .. }
+        | MediaCommand::WriteAtomic { durability, .. }
         | MediaCommand::WriteSame { durability, .. }
         | MediaCommand::WriteZeroes { durability, .. }
         | MediaCommand::CompareAndWrite { durability, .. } => *durability,

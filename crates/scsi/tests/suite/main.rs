@@ -23,3 +23,4 @@ mod state;
 mod thresholds;
 mod transfer;
 mod verify;
+mod write_atomic;

@@ -3,7 +3,7 @@
 use scsi::command::{COMMANDS, Command, Conflict, Lookup, Operation, OutLength, Transfer, find};
 use scsi::{AdditionalSense, BlockSize, Cdb, LogicalUnitConfig, Step, data_out_len};
 
-use crate::harness::{A, Disk, config, identity};
+use crate::harness::{A, Disk, identity};
 
 /// A well-formed CDB of `command`: small lengths, address 0, what needs a value given one.
 fn sample(command: &Command) -> [u8; 16] {
@@ -218,7 +218,7 @@ fn data_out_is_sized_from_the_cdb() {
         cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
         cdb
     };
-    let table: [(&[u8], u32); 22] = [
+    let table: [(&[u8], u32); 23] = [
         (&[0x0a, 0, 0, 0, 3, 0], 3 * 512),
         (&[0x0a, 0, 0, 0, 0, 0], 256 * 512),
         (&[0x2a, 0, 0, 0, 0, 0, 0, 1, 0, 0], 256 * 512),
@@ -235,6 +235,7 @@ fn data_out_is_sized_from_the_cdb() {
         (&long(0x93, 1, 7), 0),
         (&[0x41, 0, 0, 0, 0, 0, 0, 0, 9, 0], 512),
         (&long(0x89, 0, 7), 2 * 7 * 512),
+        (&long(0x9c, 0, 7), 7 * 512),
         (&[0x42, 0, 0, 0, 0, 0, 0, 0x01, 0x18, 0], 0x118),
         (&[0x15, 0x10, 0, 0, 24, 0], 24),
         (&[0x55, 0x10, 0, 0, 0, 0, 0, 1, 0, 0], 256),
@@ -277,8 +278,10 @@ fn reads_do_not_conflict_with_write_exclusive_reservations() {
 /// The whole length field counts: its largest value reaches the limit check, not a truncated one.
 #[test]
 fn the_largest_length_is_not_mistaken_for_a_small_one() {
-    let mut disk = Disk::with(LogicalUnitConfig::new(identity(), BlockSize::B4096, 1 << 50));
-    for opcode in [0x28, 0xa8, 0x88, 0x2a, 0xaa, 0x8a] {
+    let mut config = LogicalUnitConfig::new(identity(), BlockSize::B4096, 1 << 50);
+    config.limits.atomic_bytes_max = 1 << 20;
+    let mut disk = Disk::with(config);
+    for opcode in [0x28, 0xa8, 0x88, 0x2a, 0xaa, 0x8a, 0x9c] {
         let Lookup::Found(command) = find(&Cdb::new(&[opcode])) else { panic!() };
         let mut cdb = [0; 16];
         cdb[0] = opcode;
@@ -287,6 +290,6 @@ fn the_largest_length_is_not_mistaken_for_a_small_one() {
         let info = disk.illegal(&cdb, &[], AdditionalSense::INVALID_FIELD_IN_CDB);
         assert_eq!(info.field, Some((true, command.length.byte.into(), None)));
     }
-    let step = Disk::with(config()).step(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[]);
+    let step = Disk::new().step(&[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[]);
     assert!(matches!(step, Step::Media(..)));
 }

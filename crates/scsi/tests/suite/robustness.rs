@@ -22,6 +22,7 @@ fn ranges(command: &MediaCommand) -> Vec<(u64, u64)> {
         | MediaCommand::BlockStatus { offset, len, .. }
         | MediaCommand::Prefetch { offset, len } => vec![(*offset, *len)],
         MediaCommand::Write { offset, data, .. }
+        | MediaCommand::WriteAtomic { offset, data, .. }
         | MediaCommand::WriteAndVerify { offset, data, .. }
         | MediaCommand::OrWrite { offset, data, .. } => {
             vec![(*offset, sum(data))]
@@ -107,7 +108,7 @@ proptest! {
     /// Addresses near the end and near 2^64, lengths that overflow their sum.
     #[test]
     fn addresses_at_every_edge_stay_inside(
-        opcode in prop::sample::select(vec![0x88_u8, 0x8a, 0x8e, 0x8f, 0x90, 0x91, 0x93, 0x89]),
+        opcode in prop::sample::select(vec![0x88_u8, 0x8a, 0x8e, 0x8f, 0x90, 0x91, 0x93, 0x89, 0x9c]),
         near in prop::sample::select(vec![0_u64, 2048, 1 << 32, 1 << 55, 1 << 63, u64::MAX]),
         delta in -4_i64..4,
         length in prop_oneof![0_u32..8, Just(u32::MAX), Just(1 << 31)],

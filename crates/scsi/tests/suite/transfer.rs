@@ -106,6 +106,7 @@ fn four_kib_blocks_are_eight_times_as_long() {
 fn transfers_are_bounded() {
     let mut config = config();
     config.limits.transfer_bytes_max = 16 * 512;
+    config.limits.atomic_bytes_max = 0;
     let mut disk = Disk::with(config);
     for (opcode, length_at) in [(0x08, 4), (0x28, 7), (0xa8, 6), (0x88, 10)] {
         assert_eq!(disk.good(&cdb(opcode, 0, 0, 16), &[]).len(), 16 * BLOCK);

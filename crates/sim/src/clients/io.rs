@@ -90,12 +90,19 @@ fn begin_write(life: &Life, place: &Place, zeros: bool, durable: bool) -> Option
     Some(model.begin_write(&place.id, place.first, place.count, zeros, durable))
 }
 
+/// The same of a write that is all or nothing.
+fn begin_atomic(life: &Life, place: &Place, zeros: bool, durable: bool) -> Option<WriteId> {
+    let write = begin_write(life, place, zeros, durable)?;
+    life.world.model.lock().set_whole(write);
+    Some(write)
+}
+
 /// A write, unmap or compare-and-write failed.
 fn write_failed(life: &Life, place: &Place, write: WriteId, what: &str, error: &BlockError) {
     life.judge(&place.id, &place.describe(what), error);
     let mut model = life.world.model.lock();
-    // A write of one block is refused or done; of a larger one, a part may be done when space runs out.
-    let one_block = place.first / 8 == (place.first + place.count - 1) / 8;
+    // A write of one block, and one that is all or nothing, is refused or done; of a larger one, a part may be done when space runs out.
+    let one_block = place.first / 8 == (place.first + place.count - 1) / 8 || model.is_whole(write);
     let nothing_done = error.kind == ErrorKind::NoSpace && life.faults == Faults::default() && one_block;
     if nothing_done {
         model.refuse_write(&place.id, write);
@@ -141,6 +148,41 @@ async fn write_to(life: &Arc<Life>, rng: &mut Rng, place: &Place, zeros: bool) -
             write_failed(life, place, write, "write", &error);
             Some(error.kind)
         }
+    }
+}
+
+/// A write that is all or nothing.
+pub(super) async fn write_atomic(life: &Arc<Life>, rng: &mut Rng) {
+    let Some(place) = place(life, rng, true, 2048) else { return };
+    let zeros = rng.percent(8) && place.first.is_multiple_of(8) && place.count.is_multiple_of(8);
+    let max = place.volume.atomic_bytes_max();
+    // What begins or ends within a block takes a block more.
+    let end = (place.offset() + place.len()).next_multiple_of(4096);
+    let fits = end - place.offset() / 4096 * 4096 <= max;
+    let (durability, durable) = durability(rng);
+    let begun = if fits { begin_atomic(life, &place, zeros, durable) } else { None };
+    if fits && begun.is_none() {
+        return;
+    }
+    let data = data(rng, begun.filter(|_| !zeros), &place);
+    let (serial, _) = life.begin(place.describe("atomic write"));
+    let result = place.volume.write_atomic(place.offset(), data, durability).await;
+    if !life.end(serial) {
+        return;
+    }
+    match (result, begun) {
+        (Ok(()), Some(write)) => {
+            life.world.count("atomic writes");
+            life.world.model.lock().ack_write(&place.id, write);
+        }
+        (Err(error), Some(write)) => write_failed(life, &place, write, "atomic write", &error),
+        (Ok(()), None) => {
+            life.world.fail(format!("{} was done", place.describe("too large an atomic write")))
+        }
+        (Err(error), None) if error.kind == ErrorKind::Invalid => {
+            life.world.count("atomic writes that were too large");
+        }
+        (Err(error), None) => life.judge(&place.id, &place.describe("too large an atomic write"), &error),
     }
 }
 

@@ -19,8 +19,9 @@ use std::time::Duration;
 const VOLUMES_MAX: usize = 8;
 
 /// Operations and their weights, by mixture: any, contention, full, layers.
-const WEIGHTS: [(Operation, [u64; 4]); 15] = [
+const WEIGHTS: [(Operation, [u64; 4]); 16] = [
     (Operation::Write, [400, 450, 600, 300]),
+    (Operation::WriteAtomic, [70, 150, 70, 50]),
     (Operation::Read, [180, 250, 80, 200]),
     (Operation::Unmap, [70, 60, 40, 60]),
     (Operation::CompareAndWrite, [50, 150, 5, 20]),
@@ -40,6 +41,7 @@ const WEIGHTS: [(Operation, [u64; 4]); 15] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Write,
+    WriteAtomic,
     Read,
     Unmap,
     CompareAndWrite,
@@ -94,6 +96,7 @@ async fn one(life: &Arc<Life>, rng: &mut Rng) {
     }
     match operation {
         Operation::Write => io::write(life, rng).await,
+        Operation::WriteAtomic => io::write_atomic(life, rng).await,
         Operation::Read => io::read(life, rng).await,
         Operation::Unmap => io::unmap(life, rng).await,
         Operation::CompareAndWrite => io::compare_and_write(life, rng).await,

@@ -5,6 +5,7 @@ use super::volume::VolumeModel;
 use super::world::{Model, WriteState, Writes, name};
 use super::{Violation, VolumeId};
 use crate::content::{Content, SECTOR, WriteId, content};
+use std::collections::BTreeSet;
 
 /// Sectors of one 4 KiB block.
 const BLOCK_SECTORS: u32 = 8;
@@ -19,11 +20,29 @@ struct Found {
 }
 
 impl Model {
-    /// A read of `data` at `first` that began at `start` ended now.
+    /// One read of `data` at `first` that began at `start` ended now.
     ///
     /// # Errors
-    /// The data is not what a linearizable disk returns, or blocks are torn.
+    /// The data is not what a linearizable disk returns, or blocks or atomic writes are torn.
     pub fn observe_read(
+        &mut self,
+        id: &VolumeId,
+        first: u32,
+        data: &[u8],
+        start: Time,
+    ) -> Result<(), Violation> {
+        if let Some(volume) = self.volumes.get(id) {
+            let found = volume.find(first, data, start, &self.writes)?;
+            volume.check_atomic(&found, &self.writes)?;
+        }
+        self.observe_reads(id, first, data, start)
+    }
+
+    /// As [`Model::observe_read`], for what was read by several reads.
+    ///
+    /// # Errors
+    /// As [`Model::observe_read`], but for atomic writes of which one read has seen a part and another one not.
+    pub fn observe_reads(
         &mut self,
         id: &VolumeId,
         first: u32,
@@ -53,6 +72,7 @@ impl Model {
         for block in found.chunk_by(|a, b| a.sector / BLOCK_SECTORS == b.sector / BLOCK_SECTORS) {
             volume.check_whole(block, &self.writes)?;
         }
+        volume.check_atomic(&found, &self.writes)?;
         if volume.frozen && !volume.forgetful {
             volume.check_consistent(&found, &self.writes)?;
         }
@@ -257,6 +277,29 @@ impl VolumeModel {
                         "volume {id}: block torn: sector {seen} shows {newer}, sector {sector} the older {older:?}"
                     )));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a write that is all or nothing, no sector may be older where another one is seen.
+    fn check_atomic(&self, found: &[Found], writes: &Writes) -> Result<(), Violation> {
+        let certain = found.iter().filter_map(|found| match found.matches.as_slice() {
+            [only] if writes.of(only.write).whole => Some(only.write),
+            _ => None,
+        });
+        for seen in certain.collect::<BTreeSet<_>>() {
+            let newer = writes.of(seen);
+            let older = |candidate: &Candidate| {
+                candidate.write != seen && writes.of(candidate.write).end.min(candidate.limit) < newer.start
+            };
+            let mut covered = found.iter().filter(|found| newer.covers(found.sector));
+            if let Some(torn) = covered.find(|found| found.matches.iter().all(older)) {
+                let (id, newer) = (name(&self.id), writes.describe(seen));
+                let sector = torn.sector;
+                return Err(Violation(format!(
+                    "volume {id}: the atomic {newer} is torn: sector {sector} is older"
+                )));
             }
         }
         Ok(())

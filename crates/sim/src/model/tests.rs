@@ -232,3 +232,56 @@ fn volumes_exist_as_acknowledged() {
     assert!(model.observe_volumes(&[(ID, 64 * 1024)]).is_ok(), "its creation was never acknowledged");
     assert!(model.volume(&COPY).is_none());
 }
+
+fn atomic(model: &mut Model, first: u32, count: u32) -> WriteId {
+    let write = model.begin_write(&ID, first, count, false, false);
+    model.set_whole(write);
+    write
+}
+
+#[test]
+fn of_an_atomic_write_one_read_sees_all_or_nothing() {
+    for in_flight in [false, true] {
+        let mut model = model(false);
+        let old = write(&mut model, 0, 24);
+        let new = atomic(&mut model, 4, 16);
+        if !in_flight {
+            model.ack_write(&ID, new);
+        }
+        let parts = |inside: u32, from: u32| {
+            let is_new = move |sector: u32| (from..20).contains(&sector);
+            (0..24).map(|sector| if is_new(sector) { inside } else { old }).collect::<Vec<_>>()
+        };
+        assert!(!reads(&mut model, 0, &parts(new.0, 8)), "its first sectors are missing");
+        assert_eq!(reads(&mut model, 0, &parts(old, 4)), in_flight);
+        assert!(reads(&mut model, 0, &parts(new.0, 4)));
+    }
+}
+
+#[test]
+fn an_atomic_write_may_be_overwritten_in_part() {
+    let mut model = model(false);
+    let new = atomic(&mut model, 0, 16);
+    model.ack_write(&ID, new);
+    let later = write(&mut model, 8, 8);
+    let both: Vec<_> = [[new.0; 8], [later; 8]].concat();
+    assert!(reads(&mut model, 0, &both));
+}
+
+#[test]
+fn a_crash_leaves_all_of_an_atomic_write_or_nothing() {
+    for crash in [Crash::Process, Crash::Machine] {
+        let after = |found: fn(u32, u32) -> Vec<u32>| {
+            let mut model = model(false);
+            let old = write(&mut model, 0, 128);
+            let new = atomic(&mut model, 0, 16);
+            model.crash(crash);
+            let data = content(0, &[found(old, new.0), vec![old; 112]].concat());
+            model.observe_all(&ID, &data).is_ok()
+        };
+        assert!(after(|old, _| vec![old; 16]));
+        assert!(after(|_, new| vec![new; 16]));
+        assert!(!after(|old, new| [[old; 8], [new; 8]].concat()), "torn between blocks");
+        assert!(!after(|old, new| [[new; 8], [old; 8]].concat()), "torn between blocks");
+    }
+}

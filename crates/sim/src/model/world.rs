@@ -27,6 +27,8 @@ pub(super) struct Write {
     pub(super) first: u32,
     pub(super) count: u32,
     pub(super) zeros: bool,
+    /// It is seen and survives as a whole or not at all, not only block by block.
+    pub(super) whole: bool,
     /// For an acknowledged compare-and-write: what it found was there since this moment at the latest.
     pub(super) swaps_after: Time,
 }
@@ -83,6 +85,7 @@ impl Model {
             first: 0,
             count: u32::MAX,
             zeros: true,
+            whole: false,
             swaps_after: Time::MAX,
         };
         Self { writes: Writes(vec![nothing]), volumes: BTreeMap::new(), clock: 1 }
@@ -173,11 +176,23 @@ impl Model {
         let start = self.tick();
         let durable = durable || !self.get(id).buffered;
         let (end, state) = (Time::MAX, WriteState::Flying);
-        let write = Write { start, end, state, durable, first, count, zeros, swaps_after: Time::MAX };
+        let swaps_after = Time::MAX;
+        let write = Write { start, end, state, durable, first, count, zeros, whole: false, swaps_after };
         self.writes.0.push(write);
         let write = WriteId(self.writes.0.len() as u32 - 1);
         self.get(id).add(write, first..first + count);
         write
+    }
+
+    /// The write, which has just begun, is all or nothing.
+    pub fn set_whole(&mut self, write: WriteId) {
+        self.writes.0[write.0 as usize].whole = true;
+    }
+
+    /// True if the write is all or nothing.
+    #[must_use]
+    pub fn is_whole(&self, write: WriteId) -> bool {
+        self.writes.of(write).whole
     }
 
     /// The write was acknowledged.

@@ -14,6 +14,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+/// The largest atomic write.
+const ATOMIC_BYTES_MAX: u64 = 64 << 10;
+
 #[derive(Clone)]
 pub(super) struct TinyVolume {
     id: VolumeId,
@@ -169,6 +172,34 @@ impl Volume for TinyVolume {
     fn write(&self, offset: u64, data: Vec<Bytes>, durability: Durability) -> BoxFuture<'_, Result<()>> {
         let this = self.clone();
         self.detached(async move { this.put(offset, data.concat(), durability).await })
+    }
+
+    fn atomic_bytes_max(&self) -> u64 {
+        ATOMIC_BYTES_MAX
+    }
+
+    fn write_atomic(
+        &self,
+        offset: u64,
+        data: Vec<Bytes>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<()>> {
+        let (this, mut first) = (self.clone(), data.concat());
+        let end = (offset + first.len() as u64).next_multiple_of(BLOCK as u64);
+        if end - offset / BLOCK as u64 * BLOCK as u64 > ATOMIC_BYTES_MAX {
+            return Box::pin(std::future::ready(Err(BlockError::new(
+                ErrorKind::Invalid,
+                "tiny",
+                "too much",
+            ))));
+        }
+        let half = first.len() / (2 * BLOCK) * BLOCK;
+        let torn = self.bug(Bug::TearsAtomicWrites) && half > 0 && offset.is_multiple_of(BLOCK as u64);
+        let second = if torn { first.split_off(half) } else { Vec::new() };
+        self.detached(async move {
+            this.put(offset, first, durability).await?;
+            if torn { this.put(offset + half as u64, second, durability).await } else { Ok(()) }
+        })
     }
 
     fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, Result<()>> {

@@ -77,7 +77,8 @@ impl State {
             return None;
         }
         let head = &mut self.heads[usize::from(Stream::Host.code())];
-        let id = head.open(&mut self.segments)?;
+        let least = host.queue.front().map_or(REST_BLOCKS_MIN, least_blocks);
+        let id = head.open_for(&mut self.segments, least)?;
         let segment = self.segments.get(id).expect("an open segment is in the table");
         let start_block = segment.used;
         let offset = self.segments.offset(segment.slab, start_block);
@@ -128,7 +129,8 @@ impl State {
             let wanted = item.payload.data_blocks();
             let count = fill.data_that_fits(wanted, room);
             let next = fill.with(count);
-            if (wanted > 0 && count == 0) || !next.fits(room) {
+            let cut = u64::from(count) < wanted;
+            if (wanted > 0 && count == 0) || (cut && item.request.whole) || !next.fits(room) {
                 self.host.queue.push_front(item);
                 break;
             }
@@ -159,6 +161,14 @@ impl Batch {
         self.pieces.push(Piece { layer: item.request.layer, address: item.address, kind });
         self.requests.push(item.request);
     }
+}
+
+/// Blocks that a batch needs that begins with `item`.
+fn least_blocks(item: &Item) -> u32 {
+    if !item.request.whole {
+        return REST_BLOCKS_MIN;
+    }
+    Fill::default().with(narrow(item.payload.data_blocks())).blocks()
 }
 
 /// The first `count` data blocks of `item`, and the rest if there is one.

@@ -56,10 +56,20 @@ impl Head {
 
     /// The segment to write to, with `REST_BLOCKS_MIN` blocks left at least; none if there is none.
     pub(crate) fn open(&mut self, segments: &mut Segments) -> Option<SegmentId> {
+        self.open_for(segments, REST_BLOCKS_MIN)
+    }
+
+    /// The segment to write to, with `blocks` blocks left at least; none if there is none. What is left of the current
+    /// one is not given up before there is another.
+    pub(crate) fn open_for(&mut self, segments: &mut Segments, blocks: u32) -> Option<SegmentId> {
         if let Some(id) = self.current {
             let used = segments.get(id).expect("an open segment is in the table").used;
-            if used + REST_BLOCKS_MIN <= segments.slab_blocks() {
+            let left = segments.slab_blocks() - used;
+            if left >= blocks.max(REST_BLOCKS_MIN) {
                 return Some(id);
+            }
+            if left >= REST_BLOCKS_MIN && self.reserved.is_empty() {
+                return None;
             }
             self.seal(segments);
         }

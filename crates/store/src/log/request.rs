@@ -56,6 +56,8 @@ pub(crate) struct Request {
     /// Blocks admitted for it.
     pub(crate) admitted: u64,
     pub(crate) durable: bool,
+    /// It has one part, which is not cut.
+    pub(crate) whole: bool,
     progress: Mutex<Progress>,
 }
 
@@ -76,11 +78,13 @@ impl Request {
         leaves: Vec<u64>,
         admitted: u64,
         durable: bool,
+        whole: bool,
         parts: usize,
         guard: Option<Arc<RangeGuard>>,
     ) -> Arc<Self> {
+        assert!(parts == 1 || !whole, "what is written as a whole is one part");
         let progress = Progress { parts, outcome: Ok(()), changed: false, ended: false, waker: None, guard };
-        Arc::new(Self { layer, leaves, admitted, durable, progress: Mutex::new(progress) })
+        Arc::new(Self { layer, leaves, admitted, durable, whole, progress: Mutex::new(progress) })
     }
 
     /// A part was cut in two.

@@ -16,6 +16,8 @@ pub(crate) struct Write {
     pub(crate) layer: LayerId,
     pub(crate) pieces: Vec<(BlockAddress, Payload)>,
     pub(crate) durable: bool,
+    /// In one batch, so that a crash leaves all of it or nothing. It is one piece then, and no larger than a batch.
+    pub(crate) whole: bool,
     /// Held until the write has ended.
     pub(crate) guard: Option<Arc<RangeGuard>>,
 }
@@ -196,8 +198,8 @@ impl State {
         }
         self.admitted += blocks;
         self.touched += wide(leaves.len());
-        let Write { pieces, durable, guard, .. } = write;
-        let request = Request::new(layer, leaves, blocks, durable, pieces.len(), guard);
+        let Write { pieces, durable, whole, guard, .. } = write;
+        let request = Request::new(layer, leaves, blocks, durable, whole, pieces.len(), guard);
         for (address, payload) in pieces {
             self.host.queued_blocks += payload.data_blocks();
             self.host.queue.push_back(Item { request: Arc::clone(&request), address, payload });

@@ -162,6 +162,19 @@ impl Volume for StoreVolume {
         Box::pin(self.write_bytes(offset, data, self.wants_durable(durability)))
     }
 
+    fn atomic_bytes_max(&self) -> u64 {
+        self.atomic_blocks_max() * BLOCK_BYTES
+    }
+
+    fn write_atomic(
+        &self,
+        offset: u64,
+        data: Vec<Bytes>,
+        durability: Durability,
+    ) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.write_as_one(offset, data, self.wants_durable(durability)))
+    }
+
     fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.unmap_ranges(ranges))
     }

@@ -66,7 +66,7 @@ impl StoreVolume {
             if !plan.leaves.is_empty() {
                 let zeros = Payload::Zeros(crate::number::narrow(plan.count));
                 let pieces = vec![(BlockAddress(at), zeros)];
-                self.engine.write(Write { layer, pieces, durable, guard: Some(guard) }).await?;
+                self.engine.write(Write { layer, pieces, durable, whole: false, guard: Some(guard) }).await?;
             }
             at += plan.count;
         }

@@ -2,7 +2,7 @@
 
 use super::{Blocks, RangeGuard, StoreVolume, total_len};
 use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, crc32c};
-use crate::log::{Payload, Write};
+use crate::log::{BATCH_BLOCKS_MAX, Payload, Write};
 use crate::number::{len_of, narrow, wide};
 use block::{Comparison, Result};
 use bytes::Bytes;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Longer writes are made in parts: a request holds all leaves of its range in memory.
 const REQUEST_BYTES_MAX: u64 = 8 << 20;
+/// A write that is all or nothing takes this part of a slab at most.
+const ATOMIC_PART: u32 = 4;
 
 impl StoreVolume {
     pub(super) async fn write_bytes(&self, offset: u64, data: Vec<Bytes>, durable: bool) -> Result<()> {
@@ -60,8 +62,34 @@ impl StoreVolume {
     ) -> Result<()> {
         let chunks = self.whole_blocks(&blocks, data).await?;
         let pieces = pieces_of(blocks.first, chunks, &self.engine.zeros);
-        let write = Write { layer: self.shared.top(), pieces, durable, guard: Some(guard) };
-        self.engine.write(write).await
+        let layer = self.shared.top();
+        self.engine.write(Write { layer, pieces, durable, whole: false, guard: Some(guard) }).await
+    }
+
+    /// Blocks that one batch surely holds, and whose want at the end of a slab wastes no large part of it.
+    pub(super) fn atomic_blocks_max(&self) -> u64 {
+        let slab_blocks = self.engine.state().segments.slab_blocks();
+        u64::from(BATCH_BLOCKS_MAX.min(slab_blocks / ATOMIC_PART))
+    }
+
+    /// Writes all of `data` or nothing: as one piece of one batch. Readers see a batch as a whole, as it is taken into
+    /// the map while nobody else looks; recovery replays it as a whole; and it is refused as a whole.
+    pub(super) async fn write_as_one(&self, offset: u64, data: Vec<Bytes>, durable: bool) -> Result<()> {
+        let len = total_len(&data);
+        if len == 0 {
+            return self.check(offset, len).map(|_| ());
+        }
+        let blocks = self.blocks(offset, len)?;
+        if blocks.count > self.atomic_blocks_max() {
+            let message = format!("{len} bytes cannot be written at once");
+            return Err(self.shared.error(block::ErrorKind::Invalid, message).at(offset));
+        }
+        let guard = self.shared.ranges.hold(blocks.first, blocks.count).await;
+        self.check(offset, len)?;
+        let chunks = self.whole_blocks(&blocks, data).await?;
+        let pieces = vec![(blocks.first, one_piece(chunks, &self.engine.zeros))];
+        let layer = self.shared.top();
+        self.engine.write(Write { layer, pieces, durable, whole: true, guard: Some(guard) }).await
     }
 
     /// Chunks of whole blocks; where the range has parts of blocks, what is there now fills them up.
@@ -130,6 +158,16 @@ fn pieces_of(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8]) -> Vec<(Bloc
         }
     }
     pieces
+}
+
+/// Whole blocks as one piece: of zeros if all are, else of data, though some be zeros.
+fn one_piece(chunks: Vec<Bytes>, zeros: &[u8]) -> Payload {
+    let blocks = || chunks.iter().flat_map(|chunk| chunk.chunks_exact(BLOCK_SIZE));
+    if blocks().all(|block| block == &zeros[..BLOCK_SIZE]) {
+        return Payload::Zeros(narrow(wide(blocks().count())));
+    }
+    let checksums = blocks().map(crc32c).collect();
+    Payload::Data { chunks, checksums }
 }
 
 /// Adds `count` blocks to the last piece if that is of the same kind, else as a new one. No data means zeros.

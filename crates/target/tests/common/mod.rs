@@ -33,6 +33,9 @@ pub const HOST: &str = "iqn.2026-01.org.example:host";
 pub const POISON: &str = "iqn.2026-01.org.example:poison";
 pub const SIZE: usize = 8 << 20;
 
+/// What it writes at once, at the most.
+pub const ATOMIC_BYTES_MAX: u64 = 64 << 10;
+
 /// Bytes in memory. While it hangs, operations wait, and take effect when it is let go.
 pub struct HangingVolume {
     data: Mutex<Vec<u8>>,
@@ -41,6 +44,8 @@ pub struct HangingVolume {
     pub under_way: AtomicUsize,
     /// Offset and first byte of each write, as they took effect.
     pub writes: Mutex<Vec<(u64, u8)>>,
+    /// Offset and bytes of each write that was to be all or nothing.
+    pub atomic_writes: Mutex<Vec<(u64, usize)>>,
     pub fails: Mutex<Option<ErrorKind>>,
     pub resources: Mutex<Option<block::Resources>>,
 }
@@ -52,6 +57,7 @@ impl HangingVolume {
             hangs: watch::channel(false).0,
             under_way: AtomicUsize::new(0),
             writes: Mutex::default(),
+            atomic_writes: Mutex::default(),
             fails: Mutex::default(),
             resources: Mutex::default(),
         })
@@ -125,6 +131,18 @@ impl Volume for HangingVolume {
             let whole = data.concat();
             let range = this.check(offset, whole.len())?;
             this.writes.lock().push((offset, whole[0]));
+            this.data.lock()[range].copy_from_slice(&whole);
+            Ok(())
+        })
+    }
+    fn atomic_bytes_max(&self) -> u64 {
+        ATOMIC_BYTES_MAX
+    }
+    fn write_atomic(&self, offset: u64, data: Vec<Bytes>, _: Durability) -> BoxFuture<'_, block::Result<()>> {
+        self.after(move |this| {
+            let whole = data.concat();
+            let range = this.check(offset, whole.len())?;
+            this.atomic_writes.lock().push((offset, whole.len()));
             this.data.lock()[range].copy_from_slice(&whole);
             Ok(())
         })
