@@ -76,8 +76,16 @@ def who_sees_what():
     own = iscsi.Session(server.host, server.port, ALICE, server.address("b")[0])
     own.ready()
     expect(own.read(0, 1).data == b"b" * 512, "the volume's own target shows something else")
+    listed = [one for one in server.json("session", "list") if one["target"] == iqn]
+    expect(sorted((one["host"], one["volumes"]) for one in listed) == [("alice", ["a", "b"]), ("bob", ["c"])], f"{listed}")
+    shown = server.json("session", "show", listed[0]["id"])
+    connection, = shown["connections"]
+    expect(shown["id"] == listed[0]["id"] and connection["address"] == shown["address"], f"{shown}")
+    expect((connection["state"], connection["header_digest"]) == ("logged-in", False), f"{connection}")
+    expect("logged in" in server.cli("session", "show", listed[0]["id"]), "the text says nothing of the connection")
     for session in (alice, bob, own):
         session.logout()
+    refused(4, "session", "show", listed[0]["id"])
     discovery = iscsi.Session(server.host, server.port, BOB)
     names = str(discovery.send_targets())
     expect(iqn in names and server.address("c")[0] in names, f"bob was shown {names}")
@@ -200,6 +208,8 @@ def numbers():
     server.cli("target", "map", "live", "a", "--lun", "255")
     server.cli("target", "unmap", "live", "a")
     expect([v["lun"] for v in server.json("target", "show", "live")["volumes"]] == [0, 1], "numbers moved")
+    expect(server.json("volume", "show", "two")["targets"] == [{"target": "live", "lun": 1}], "the volume knows not where it is")
+    expect("live as LUN 1" in server.cli("volume", "show", "two"), "the text says nothing of the target")
     again = server.json("target", "create", "live")
     expect(again["outcome"] == "unchanged", "a target of a name that is there was made anew")
 

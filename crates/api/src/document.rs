@@ -90,6 +90,7 @@ operations! {
     target_map: put "/v1/targets/{target}/volumes/{volume}" "targets" "Puts a volume into a target" ("target", "volume") body MapRequest => Change<Target>;
     target_unmap: delete "/v1/targets/{target}/volumes/{volume}" "targets" "Takes a volume out of a target" ("target", "volume") => Change<Target>;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
+    session_show: get "/v1/sessions/{session}" "sessions" "One session and its connections" ("session") => Session;
 }
 
 /// The OpenAPI document, as JSON text that ends with a line feed. It is checked in as `docs/openapi.json`.

@@ -11,6 +11,7 @@ mod error;
 mod isns;
 mod portals;
 mod reservations;
+mod sessions;
 mod targets;
 mod types;
 
@@ -24,7 +25,8 @@ pub use portals::{
     UpdatePortalGroup,
 };
 pub use reservations::{Registration, Reservations};
-pub use targets::{CreateTarget, MapRequest, Target, TargetVolume};
+pub use sessions::{Connection, ConnectionState};
+pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{
     CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,
     Group, Host, HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost,

@@ -17,6 +17,15 @@ pub struct TargetVolume {
     pub grants: Vec<Grant>,
 }
 
+/// A target of several volumes that a volume is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeTarget {
+    /// Name of the target.
+    pub target: String,
+    /// The volume's LUN in it.
+    pub lun: u16,
+}
+
 /// A target of several volumes. The target of its own that each volume has is not among them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {

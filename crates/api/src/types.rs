@@ -1,6 +1,8 @@
 //! What requests and answers carry. Sizes are bytes, times milliseconds since 1970.
 
 use crate::chap::Chap;
+use crate::sessions::Connection;
+use crate::targets::VolumeTarget;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -234,6 +236,9 @@ pub struct Volume {
     pub copies: CopyCounts,
     /// Target name; the same for life.
     pub iqn: String,
+    /// The targets of several volumes that it is in.
+    #[serde(default)]
+    pub targets: Vec<VolumeTarget>,
     /// NAA identifier (VPD page 83h), 32 hexadecimal digits; the same for life.
     pub naa: String,
     /// Unit serial number (VPD page 80h); the same for life.
@@ -370,6 +375,9 @@ pub struct Session {
     pub address: String,
     /// Portal it came to.
     pub portal: String,
+    /// Its connections, in the order they came.
+    #[serde(default)]
+    pub connections: Vec<Connection>,
     /// Name of the volume whose own target it uses; none for discovery and for a target of several volumes.
     pub volume: Option<String>,
     /// Names of the volumes that it sees in a target of several.

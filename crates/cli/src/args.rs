@@ -346,6 +346,11 @@ impl From<YesNo> for bool {
 pub(crate) enum Session {
     /// List iSCSI sessions
     List,
+    /// Show a session and its connections
+    Show {
+        /// Number of the session, from the list
+        session: String,
+    },
 }
 
 /// The load generator.

@@ -66,6 +66,9 @@ fn run(cli: Cli) -> Result<(), Problem> {
         Command::Session(args::Session::List) => {
             ask(data, async |client| status::sessions(&client, out).await)
         }
+        Command::Session(args::Session::Show { session }) => {
+            ask(data, async |client| status::session(&client, &session, out).await)
+        }
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),

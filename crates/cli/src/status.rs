@@ -1,7 +1,7 @@
-//! `status` and `session list`.
+//! `status`, `session list` and `session show`.
 
 use crate::output::{self, Output, ago, properties, size, table};
-use api::{Client, Problem, Session, Status};
+use api::{Client, Connection, ConnectionState, Problem, Session, Status};
 
 pub(crate) async fn status(client: &Client, out: Output) -> Result<(), Problem> {
     out.print(&client.status().await?, show)
@@ -31,6 +31,47 @@ fn show(status: &Status) -> String {
     text
 }
 
+pub(crate) async fn session(client: &Client, session: &str, out: Output) -> Result<(), Problem> {
+    out.print(&client.session(session).await?, show_session)
+}
+
+fn access(session: &Session) -> String {
+    if session.read_only { "read-only".to_owned() } else { "read-write".to_owned() }
+}
+
+fn show_session(session: &Session) -> String {
+    let mut text = properties(&[
+        ("Session", session.id.to_string()),
+        ("Host", session.host.clone().unwrap_or_else(|| "-".to_owned())),
+        ("Initiator", session.initiator.clone()),
+        ("Target", session.target.clone().unwrap_or_else(|| "(discovery)".to_owned())),
+        ("Volumes", volumes(session)),
+        ("Access", access(session)),
+        ("Since", ago(session.since_unix_ms)),
+        ("Commands", session.commands.to_string()),
+        ("Read", size(session.read_bytes)),
+        ("Written", size(session.written_bytes)),
+    ]);
+    let digest = |there: bool| if there { "CRC32C" } else { "-" }.to_owned();
+    let row = |connection: &Connection| {
+        vec![
+            connection.cid.to_string(),
+            connection.address.clone(),
+            connection.portal.clone(),
+            match connection.state {
+                ConnectionState::LoggingIn => "logging in".to_owned(),
+                ConnectionState::LoggedIn => "logged in".to_owned(),
+            },
+            digest(connection.header_digest),
+            digest(connection.data_digest),
+        ]
+    };
+    let rows: Vec<_> = session.connections.iter().map(row).collect();
+    text.push_str("\n\n");
+    text.push_str(&table(&["CONNECTION", "FROM", "PORTAL", "STATE", "HEADER DIGEST", "DATA DIGEST"], &rows));
+    text
+}
+
 fn volumes(session: &Session) -> String {
     match (&session.volume, &session.target) {
         (Some(volume), _) => volume.clone(),
@@ -48,7 +89,7 @@ fn list(sessions: &[Session]) -> String {
             session.id.to_string(),
             session.host.clone().unwrap_or_else(|| "-".to_owned()),
             volumes(session),
-            if session.read_only { "read-only".to_owned() } else { "read-write".to_owned() },
+            access(session),
             session.address.clone(),
             session.portal.clone(),
             ago(session.since_unix_ms),

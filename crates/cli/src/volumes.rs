@@ -153,6 +153,12 @@ fn list(volumes: &[Volume]) -> String {
     table(&["NAME", "STATE", "POOL", "SIZE", "USED", "TYPE", "SESSIONS", "GRANTED TO"], &rows)
 }
 
+/// Targets of several volumes.
+fn targets(volume: &Volume) -> String {
+    let named = volume.targets.iter().map(|at| format!("{} as LUN {}", at.target, at.lun));
+    named.collect::<Vec<_>>().join(", ")
+}
+
 fn show(volume: &Volume) -> String {
     let cache = match volume.cache {
         CacheMode::Durable => "durable: writes are acknowledged when on stable storage",
@@ -165,6 +171,7 @@ fn show(volume: &Volume) -> String {
         ("State", state(volume).to_owned()),
         ("Reason", volume.reason.clone().unwrap_or_default()),
         ("Target", volume.iqn.clone()),
+        ("Also in", targets(volume)),
         ("Pool", volume.pool.clone()),
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),

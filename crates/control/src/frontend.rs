@@ -24,6 +24,8 @@ pub struct SessionFacts {
     pub source: SocketAddr,
     /// Local address it came to.
     pub portal: SocketAddr,
+    /// Its connections now, in the order they came.
+    pub connections: Vec<ConnectionFacts>,
     /// Volume whose own target it uses; none for discovery and for a target of several volumes.
     pub volume: Option<VolumeId>,
     /// Target of several volumes that it uses.
@@ -42,6 +44,19 @@ pub struct SessionFacts {
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
+}
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// The initiator's number of it.
+    pub cid: u16,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Local address it came to.
+    pub portal: SocketAddr,
+    /// Whether headers, and whether data, carry a CRC32C; none while its login goes on.
+    pub digests: Option<(bool, bool)>,
 }
 
 /// What copies a volume has seen.

@@ -36,6 +36,7 @@ impl Fixture {
         let attempt = LoginAttempt { initiator, source: [192, 0, 2, 1].into() };
         let access = self.group().with_state(|state| state.authorize(attempt, record.iqn.as_str())).unwrap();
         self.frontend.log_in(SessionFacts {
+            connections: Vec::new(),
             id: SessionId(id),
             initiator: initiator.to_owned(),
             source: ([192, 0, 2, 1], 40_000).into(),

@@ -92,6 +92,7 @@ async fn session(fixture: &Fixture, portal: &str) {
     fixture.group.create_pool(NewPool { name: "tank".into(), disks: vec!["/d:100G".into()] }).await.unwrap();
     let volume = fixture.group.create_volume(thin_volume("mail", 1 << 30)).await.unwrap().1;
     fixture.frontend.log_in(SessionFacts {
+        connections: Vec::new(),
         id: SessionId(1),
         initiator: "iqn.2001-04.com.example:alice".to_owned(),
         source: at("192.0.2.9:40000"),

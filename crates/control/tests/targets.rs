@@ -81,6 +81,7 @@ impl Fixture {
     fn log_in(&self, volume: &str) {
         let record = self.group.volume(volume).unwrap().record;
         self.frontend.log_in(SessionFacts {
+            connections: Vec::new(),
             id: SessionId(1),
             initiator: ALICE.to_owned(),
             source: ([192, 0, 2, 1], 40_000).into(),

@@ -1,8 +1,9 @@
 //! From the model's words to the API's, and back for requests.
 
 use control::{
-    Cache, ChapRecord, Error, ErrorKind, Group, HostRecord, HostUpdate, NewChap, NewHost, NewMutual, NewPool,
-    NewVolume, Outcome, PoolUpdate, PoolView, Secret, SessionFacts, State, VolumeUpdate, VolumeView,
+    Cache, ChapRecord, ConnectionFacts, Error, ErrorKind, Group, HostRecord, HostUpdate, NewChap, NewHost,
+    NewMutual, NewPool, NewVolume, Outcome, PoolUpdate, PoolView, Secret, SessionFacts, State, VolumeUpdate,
+    VolumeView,
 };
 use std::collections::HashMap;
 
@@ -99,12 +100,21 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         offload: record.offload,
         copies: copies(group.copy_facts(record.id)),
         iqn: record.iqn.to_string(),
+        targets: group.with_state(|state| targets(state, record.id)),
         naa: record.naa.to_string(),
         serial: record.serial,
         grants: view.grants.into_iter().map(|(host, read_only)| api::Grant { host, read_only }).collect(),
         sessions: count(sessions),
         created_unix_ms: record.created_unix_ms,
     }
+}
+
+fn targets(state: &State, volume: control::VolumeId) -> Vec<api::VolumeTarget> {
+    let named = |target: &control::TargetRecord| {
+        let lun = target.lun_of(volume)?.number();
+        Some(api::VolumeTarget { target: target.name.to_string(), lun })
+    };
+    state.targets_of(volume).filter_map(named).collect()
 }
 
 fn copies(facts: control::CopyFacts) -> api::CopyCounts {
@@ -165,6 +175,21 @@ pub(crate) fn sessions(group: &Group) -> Vec<api::Session> {
     })
 }
 
+fn connection(facts: &ConnectionFacts) -> api::Connection {
+    let (header_digest, data_digest) = facts.digests.unwrap_or_default();
+    api::Connection {
+        cid: facts.cid,
+        address: facts.source.to_string(),
+        portal: facts.portal.to_string(),
+        state: match facts.digests {
+            Some(_) => api::ConnectionState::LoggedIn,
+            None => api::ConnectionState::LoggingIn,
+        },
+        header_digest,
+        data_digest,
+    }
+}
+
 fn session(state: &State, hosts: &HashMap<control::HostId, String>, facts: SessionFacts) -> api::Session {
     let volume = facts.volume.and_then(|id| state.volume(id));
     api::Session {
@@ -173,6 +198,7 @@ fn session(state: &State, hosts: &HashMap<control::HostId, String>, facts: Sessi
         initiator: facts.initiator,
         address: facts.source.to_string(),
         portal: facts.portal.to_string(),
+        connections: facts.connections.iter().map(connection).collect(),
         volume: volume.map(|volume| volume.name.to_string()),
         volumes: facts
             .units

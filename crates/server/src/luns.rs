@@ -1,12 +1,12 @@
 //! Targets of several volumes: what a session sees in one, and changes of that while sessions are there.
 
 use crate::targets::Targets;
-use control::{InitiatorName, LoginAttempt, State, TargetAccess, UnitAccess, VolumeId};
+use control::{ConnectionFacts, InitiatorName, LoginAttempt, State, TargetAccess, UnitAccess, VolumeId};
 use scsi::TargetNumber;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use target::{LogicalUnitHandle, SessionId, SessionInfo, UnitGrant, UnitUse};
+use target::{ConnectionInfo, LogicalUnitHandle, SessionId, SessionInfo, UnitGrant, UnitUse};
 
 /// How long sessions may take to see what is theirs now, and how often is looked.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -23,6 +23,12 @@ pub(crate) struct Users {
 fn access_of(state: &State, info: &SessionInfo) -> Option<TargetAccess> {
     let attempt = LoginAttempt { initiator: &info.initiator, source: info.peer.ip() };
     state.authorize_target(attempt, info.target.as_deref()?).ok()
+}
+
+/// A connection as the model has it.
+pub(crate) fn connection(info: ConnectionInfo) -> ConnectionFacts {
+    let digests = info.digests.map(|digests| (digests.header, digests.data));
+    ConnectionFacts { cid: info.cid.0, source: info.peer, portal: info.portal, digests }
 }
 
 impl Targets {

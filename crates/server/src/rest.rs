@@ -133,6 +133,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/discovery", get(discovery))
         .route("/v1/discovery/chap", put(set_discovery_chap).delete(clear_discovery_chap))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/sessions/{session}", get(session))
         .merge(isns::routes())
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
@@ -383,4 +384,13 @@ async fn delete_host(
 
 async fn sessions(State(context): State<Context>) -> Json<Vec<api::Session>> {
     Json(convert::sessions(&context.group))
+}
+
+async fn session(State(context): State<Context>, Path(session): Path<String>) -> Answer<api::Session> {
+    let found = convert::sessions(&context.group).into_iter().find(|one| one.id.to_string() == session);
+    let ended = || {
+        let message = "there is no such session; it may have ended";
+        control::Error::new(control::ErrorKind::NotFound, format!("session {session}"), message)
+    };
+    Ok(Json(found.ok_or_else(ended)?))
 }

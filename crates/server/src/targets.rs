@@ -2,7 +2,7 @@
 
 use crate::name_service::Board;
 use crate::space::SharedSpace;
-use crate::{paths, reservations};
+use crate::{luns, paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
     Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, InitiatorName,
@@ -168,6 +168,7 @@ impl Targets {
             id: control::SessionId(info.id.0),
             source: info.peer,
             portal: info.portal,
+            connections: info.connections.into_iter().map(luns::connection).collect(),
             volume,
             target: shared,
             units: units.map(|unit| unit.volume).collect(),

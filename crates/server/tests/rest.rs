@@ -143,6 +143,7 @@ async fn what_goes_wrong_has_its_class_and_says_what_to_do() {
     client.grant("mail", "web", GrantRequest::default()).await.unwrap();
     let class = |result: Result<(), api::Problem>| result.unwrap_err().code;
     assert_eq!(class(client.volume("nothing").await.map(drop)), ErrorClass::NotFound);
+    assert_eq!(class(client.session("7").await.map(drop)), ErrorClass::NotFound);
     assert_eq!(
         class(client.grant("mail", "nobody", GrantRequest::default()).await.map(drop)),
         ErrorClass::NotFound
@@ -223,7 +224,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 44);
+    assert_eq!(operations, 45);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::execution::{Answer, Execution};
 use crate::functions::{self, Quiet, RunningFunction};
 use crate::login;
 use crate::memory::{Budget, CountedPool, Pressure};
-use crate::registry::{Mailbox, Message, Presence};
+use crate::registry::{Digests, Mailbox, Message, Presence};
 use crate::server::Shared;
 use crate::session::{NoSession, Session};
 use block::BoxFuture;
@@ -329,10 +329,13 @@ impl Connection {
             // Who only looks around still makes room when others wait to log in, and does not stay.
             SessionType::Discovery => wire.close_by(by),
         }
+        let parameters = established.parameters;
+        wire.digests = Some(Digests { header: parameters.header_digest, data: parameters.data_digest });
         if link == LinkId::LEADING {
-            *session.entry.parameters.lock() = Some(established.parameters);
+            *session.entry.parameters.lock() = Some(parameters);
             self.log_start();
         }
+        self.list_connections();
     }
 
     /// Takes what has ended on the medium, and starts what waited for it.

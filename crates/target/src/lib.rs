@@ -43,7 +43,7 @@ pub use error::StartError;
 pub use iscsi::PortalGroupTag;
 pub use iscsi::chap::{Account, Credential, Secret};
 pub use log_limit::LogLimit;
-pub use registry::{ConnectionInfo, SessionId, SessionInfo};
+pub use registry::{ConnectionInfo, Digests, SessionId, SessionInfo};
 pub use reservations::ReservationStore;
 pub use server::{Server, Status};
 pub use unit::{CopyCounts, LogicalUnitHandle, SpaceWatcher, UnitUse};

@@ -104,6 +104,17 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// The address of ours it came to.
     pub portal: SocketAddr,
+    /// What was agreed at its login; none while that goes on.
+    pub digests: Option<Digests>,
+}
+
+/// Which parts of a connection's PDUs carry a CRC32C (RFC 7143 §13.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digests {
+    /// Headers.
+    pub header: bool,
+    /// Data segments.
+    pub data: bool,
 }
 
 /// A session, for lists.
@@ -361,6 +372,7 @@ impl Registry {
                 cid: admission.cid,
                 peer: admission.peer,
                 portal: admission.local,
+                digests: None,
             }]),
             peer: admission.peer,
             local: admission.local,

@@ -18,6 +18,7 @@ use iscsi::{Cid, HeapPool, Isid, Tsih};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use target::Digests;
 use tokio::net::TcpStream;
 
 const CONNECTIONS: u16 = 8;
@@ -162,6 +163,8 @@ async fn eight_connections_are_one_session() {
     let mut cids: Vec<u16> = sessions[0].connections.iter().map(|connection| connection.cid.0).collect();
     cids.sort_unstable();
     assert_eq!(cids, (1..=CONNECTIONS).collect::<Vec<_>>());
+    let none = Some(Digests { header: false, data: false });
+    assert!(sessions[0].connections.iter().all(|connection| connection.digests == none), "all are logged in");
     let peers: HashSet<SocketAddr> =
         sessions[0].connections.iter().map(|connection| connection.peer).collect();
     assert_eq!(peers.len(), usize::from(CONNECTIONS));

@@ -225,3 +225,25 @@ impl State {
         kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GroupRecord, PortalGroupTag, PortalSet};
+
+    /// SPC-4 4.6.5.2: with a number of eight bits and a larger tag two ports would have one identifier.
+    #[test]
+    fn a_portal_group_of_a_large_number_rules_targets_of_several_volumes_out() {
+        let name = Name::parse("g").unwrap();
+        let record = GroupRecord { version: 1, id: String::new(), name, discovery: None, isns: None };
+        let mut state = State::new(record);
+        for (tag, fits) in [(1, true), (TAG_MAX, true), (TAG_MAX + 1, false)] {
+            state.portals = PortalSet::of(&[]);
+            state.portals.groups[0].tag = PortalGroupTag(tag);
+            let checked = check_tags(&state, "target farm");
+            assert_eq!(checked.is_ok(), fits);
+            let message = checked.err().map(|error| error.message).unwrap_or_default();
+            assert!(fits || message.contains("portal group 256"), "{message}");
+        }
+    }
+}

@@ -132,7 +132,7 @@ impl Connection {
     }
 
     /// Tells the registry which connections there are.
-    fn list_connections(&self) {
+    pub(super) fn list_connections(&self) {
         let Some(session) = &self.session else { return };
         let of = |wire: &Wire| self.protocol.cid_of(wire.link).map(|cid| wire.info(cid));
         session.entry.set_connections(self.wires.iter().filter_map(of).collect());

@@ -3,7 +3,7 @@
 use super::Place;
 use crate::outbox::Outbox;
 use crate::reactor::Seat;
-use crate::registry::{ConnectionInfo, Presence};
+use crate::registry::{ConnectionInfo, Digests, Presence};
 use iscsi::Cid;
 use iscsi::target::LinkId;
 use socket2::SockRef;
@@ -38,6 +38,8 @@ pub(crate) struct Wire {
     pub(super) presence: Presence,
     pub(super) seat: Seat,
     pub(super) stage: Stage,
+    /// None before it is logged in.
+    pub(super) digests: Option<Digests>,
     pub(super) why: String,
     pub(super) close_at: Option<Duration>,
 }
@@ -52,6 +54,7 @@ impl Wire {
             presence,
             seat,
             stage: Stage::Open,
+            digests: None,
             why: String::new(),
             close_at: None,
         }
@@ -96,6 +99,6 @@ impl Wire {
     }
 
     pub(super) fn info(&self, cid: Cid) -> ConnectionInfo {
-        ConnectionInfo { cid, peer: self.place.peer, portal: self.place.local }
+        ConnectionInfo { cid, peer: self.place.peer, portal: self.place.local, digests: self.digests }
     }
 }
