@@ -3,12 +3,17 @@
 use crate::catalog::{Changes, PoolRecord};
 use crate::engine::Engine;
 use crate::format::{SegmentId, Stream};
+use crate::log::WaitsFor;
 use crate::number::wide;
 use crate::options::Health;
 use crate::segment::{Phase, Segment};
 use crate::state::State;
 use block::Result;
 use std::sync::Arc;
+
+/// Free slabs that are left to collection when the rest of a write is written: as long as it can move a segment or two
+/// at a time, it gains.
+const MOVING_SLABS: u64 = 2;
 
 impl Engine {
     /// Starts setting segments aside for the host stream if few are left.
@@ -31,10 +36,6 @@ impl Engine {
             let engine = Arc::clone(self);
             self.runtime.spawn(Box::pin(async move { engine.top_up_now().await }));
         }
-    }
-
-    fn host_is_stalled(&self, state: &State) -> bool {
-        state.is_stalled(self.slabs.lock().free())
     }
 
     fn host_can_reserve(&self, state: &State) -> bool {
@@ -118,7 +119,7 @@ impl Engine {
             let have = head.payload_blocks(&state.segments, payload);
             let floor = match stream {
                 Stream::Nodes => state.budget.catalog_floor,
-                _ => state.relocation_floor_now(self.host_is_stalled(&state)),
+                _ => state.relocation_floor_now(state.is_scarce(self.slabs.lock().free())),
             };
             (blocks.saturating_sub(have).div_ceil(payload), floor)
         };
@@ -134,14 +135,17 @@ impl State {
     }
 
     /// Free slabs that the host stream leaves alone. Unmapping may take more: it makes space; and so may
-    /// the rest of a write that was begun.
+    /// the rest of a write that was begun, but not those by which collection moves blocks: as long writes begin one
+    /// after the other, there would be no end to it.
     pub(crate) fn host_floor_now(&self) -> u64 {
         let empty = self.heads[usize::from(Stream::Host.code())].reserved() == 0;
-        if empty && self.host.urgent_waits() {
-            self.budget.unmap_floor.min(self.relocation_floor_now(true) - 1)
-        } else {
-            self.budget.host_floor
-        }
+        let least = self.relocation_floor_now(true);
+        let floor = match self.host.first_waits_for() {
+            WaitsFor::Unmapping if empty => least - 1,
+            WaitsFor::RestOfWrite if empty => least + MOVING_SLABS,
+            _ => return self.budget.host_floor,
+        };
+        self.budget.unmap_floor.min(floor)
     }
 
     /// Changed nodes at which writers wait for a checkpoint: no more than one could write with `free` slabs. Else there
@@ -154,10 +158,16 @@ impl State {
         (room.saturating_sub(8) / 9 * 8).clamp(1, 2 * self.budget.dirty_nodes)
     }
 
-    /// Free slabs that the relocation stream leaves alone. While writes wait for a slab that is only what the
+    /// Slabs are so few that collection goes on by all means: checkpoints take them, too, and give them back only with
+    /// collection.
+    pub(crate) fn is_scarce(&self, free: u64) -> bool {
+        self.is_stalled(free) || free <= self.budget.relocation_floor
+    }
+
+    /// Free slabs that the relocation stream leaves alone. While slabs are scarce that is only what the
     /// next checkpoint needs, of the nodes that have changed and of those that moving a segment may change:
     /// else a pool whose slabs were used up by crashes could never be collected again.
-    pub(crate) fn relocation_floor_now(&self, stalled: bool) -> u64 {
+    pub(crate) fn relocation_floor_now(&self, scarce: bool) -> u64 {
         let payload = self.budget.slab_payload;
         let head = &self.heads[usize::from(Stream::Nodes.code())];
         let room = head.payload_set_aside(payload);
@@ -165,7 +175,7 @@ impl State {
         let nodes = (self.nodes_to_write() + 2 * self.touched + payload).saturating_sub(room);
         let least = self.budget.catalog_floor + nodes.div_ceil(payload);
         // One more than unmapping may take, which must go on when moving cannot.
-        if stalled { (least + 1).min(self.budget.relocation_floor) } else { self.budget.relocation_floor }
+        if scarce { (least + 1).min(self.budget.relocation_floor) } else { self.budget.relocation_floor }
     }
 
     /// Segments of `phase` and their number.

@@ -31,8 +31,7 @@ impl Engine {
         let (stalled, scarce) = {
             let state = self.state();
             let stalled = state.is_stalled(free);
-            // Checkpoints take slabs, too, and give them back only with collection.
-            let scarce = stalled || free <= state.budget.relocation_floor;
+            let scarce = state.is_scarce(free);
             if !stalled && (free >= state.budget.collect_below || state.collected_enough(scarce)) {
                 return Ok(false);
             }

@@ -161,10 +161,13 @@ impl HostLog {
         self.queue.is_empty() && self.flights.is_empty() && !self.rolling && !self.flushing
     }
 
-    /// What waits first gives space back instead of taking it, or is the rest of what was begun.
-    pub(crate) fn urgent_waits(&self) -> bool {
-        let urgent = |item: &Item| item.payload.data_blocks() == 0 || item.request.has_begun();
-        self.queue.front().is_some_and(urgent)
+    /// What a slab would be for that is taken now.
+    pub(crate) fn first_waits_for(&self) -> WaitsFor {
+        match self.queue.front() {
+            Some(item) if item.payload.data_blocks() == 0 => WaitsFor::Unmapping,
+            Some(item) if item.request.has_begun() => WaitsFor::RestOfWrite,
+            _ => WaitsFor::Write,
+        }
     }
 
     /// Something waits to be written, and not only for what is being written.
@@ -176,6 +179,17 @@ impl HostLog {
     pub(crate) fn has_queue(&self) -> bool {
         !self.queue.is_empty()
     }
+}
+
+/// What a host's request needs a slab for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitsFor {
+    /// Space is given back.
+    Unmapping,
+    /// A part of the request is written already.
+    RestOfWrite,
+    /// A write of which nothing is written yet, or nothing at all.
+    Write,
 }
 
 /// Streams whose batches are replayed.
