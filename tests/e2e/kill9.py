@@ -59,7 +59,7 @@ def judge(name, process, seconds):
 @check(f"{KILLS} kills lose no acknowledged write, and nothing but reconnects is seen", vital=True)
 def kills():
     server.start()
-    server.pool(size="12GiB")
+    server.pool(size="4GiB")
     for name, (options, *_) in LOADS.items():
         server.volume(name, "192MiB", *options)
     chance = random.Random(os.environ.get("PALISADE_SEED", "1"))
