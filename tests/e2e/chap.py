@@ -57,6 +57,10 @@ def libiscsi_logins():
     ]:
         out = libiscsi("iscsi-inq", url, **how)
         expect((out is not None and "PALISADE" in out) == works, lambda: f"{how}: {out}")
+    # Who proves the wrong thing on our side is not among them: the last one let us down, not we it.
+    status = server.json("status")
+    expect(status["logins_failed"] >= 3 and status["logins_unheard"] == 0, f"{status}")
+    expect(str(status["logins_failed"]) in server.cli("status").partition("Failed logins")[2], server.cli("status"))
 
 
 @check("qemu-img logs in with a secret from a file")

@@ -62,6 +62,12 @@ pub struct Status {
     pub hosts: u32,
     /// Number of iSCSI sessions.
     pub sessions: u32,
+    /// Logins refused since the daemon started because they did not prove what CHAP demands.
+    #[serde(default)]
+    pub logins_failed: u64,
+    /// Logins refused unheard since then, after too many failures.
+    #[serde(default)]
+    pub logins_unheard: u64,
     /// Space of all open pools.
     pub size_bytes: u64,
     /// Of it used.

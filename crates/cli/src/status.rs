@@ -24,6 +24,7 @@ fn show(status: &Status) -> String {
         ("Volumes", status.volumes.to_string()),
         ("Hosts", status.hosts.to_string()),
         ("Sessions", status.sessions.to_string()),
+        ("Failed logins", failed_logins(status)),
     ]);
     for warning in &status.warnings {
         text.push_str(&format!("\nWarning: {warning}"));
@@ -70,6 +71,15 @@ fn show_session(session: &Session) -> String {
     text.push_str("\n\n");
     text.push_str(&table(&["CONNECTION", "FROM", "PORTAL", "STATE", "HEADER DIGEST", "DATA DIGEST"], &rows));
     text
+}
+
+/// Of CHAP, since the start.
+fn failed_logins(status: &Status) -> String {
+    match (status.logins_failed, status.logins_unheard) {
+        (0, 0) => "none".to_owned(),
+        (failed, 0) => failed.to_string(),
+        (failed, unheard) => format!("{failed}, and {unheard} not heard after too many"),
+    }
 }
 
 fn volumes(session: &Session) -> String {

@@ -72,6 +72,15 @@ pub struct CopyFacts {
     pub bytes: u64,
 }
 
+/// Logins that failed to prove what CHAP demands, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoginFailures {
+    /// Refused for a wrong or missing proof.
+    pub failed: u64,
+    /// Refused unheard, after too many failures.
+    pub unheard: u64,
+}
+
 /// The iSCSI targets.
 pub trait Frontend: Send + Sync + 'static {
     /// Makes a volume ready for logins, with the reservations that were kept in force.
@@ -113,6 +122,11 @@ pub trait Frontend: Send + Sync + 'static {
 
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;
+
+    /// Logins that failed to prove who they are.
+    fn login_failures(&self) -> LoginFailures {
+        LoginFailures::default()
+    }
 
     /// Who may use a volume has changed: sessions that may not stay are told to end, others may read only from now
     /// on, or write. Told is at once; when ready, no command of a session that had to go is running any more, or

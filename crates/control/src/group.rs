@@ -4,8 +4,8 @@ use crate::file::FileChange;
 use crate::secret_key::SecretKey;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
-    CopyFacts, Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, Name, PoolView, Result,
-    SessionFacts, State, VolumeId, VolumeView,
+    CopyFacts, Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, LoginFailures, Name, PoolView,
+    Result, SessionFacts, State, VolumeId, VolumeView,
 };
 use block::Runtime;
 use parking_lot::{Mutex, RwLock};
@@ -134,6 +134,12 @@ impl Group {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionFacts> {
         self.frontend.sessions()
+    }
+
+    /// Logins that failed to prove what CHAP demands, since the daemon started.
+    #[must_use]
+    pub fn login_failures(&self) -> LoginFailures {
+        self.frontend.login_failures()
     }
 
     /// Writes everything down and closes every pool. The targets must have stopped.

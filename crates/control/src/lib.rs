@@ -33,7 +33,7 @@ pub use chap::{Account, Credential, DiscoveryDemand, NewChap, NewMutual, Secret}
 pub use engine::{DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
-pub use frontend::{ConnectionFacts, CopyFacts, Frontend, SessionFacts, SessionId};
+pub use frontend::{ConnectionFacts, CopyFacts, Frontend, LoginFailures, SessionFacts, SessionId};
 pub use group::{Group, GroupConfig};
 pub use hosts::{HostUpdate, NewHost};
 pub use identity::{HostId, Naa, PoolId, VolumeId};

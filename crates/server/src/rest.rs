@@ -179,6 +179,7 @@ async fn status(State(context): State<Context>) -> Json<api::Status> {
         let identity = api::Group { id: state.group().id.clone(), name: state.group().name.to_string() };
         (state.volume_records().count(), state.hosts().count(), identity)
     });
+    let failures = group.login_failures();
     Json(api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         group: identity,
@@ -190,6 +191,8 @@ async fn status(State(context): State<Context>) -> Json<api::Status> {
         volumes: convert::count(volumes),
         hosts: convert::count(hosts),
         sessions: convert::count(group.sessions().len()),
+        logins_failed: failures.failed,
+        logins_unheard: failures.unheard,
         size_bytes: pools.iter().map(|pool| pool.usage.size_bytes).sum(),
         used_bytes: pools.iter().map(|pool| pool.usage.used_bytes).sum(),
         warnings: crate::warnings::warnings(&group, &pools),

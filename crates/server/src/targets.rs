@@ -6,8 +6,8 @@ use crate::{luns, paths, reservations};
 use block::{BoxFuture, Runtime, Volume};
 use control::{
     Cache, CopyFacts, Destination, DiscoveryDemand, Error, ErrorKind, Frontend, Group, InitiatorName,
-    IsnsServerFacts, KeptReservations, LoginAttempt, PortalGroupTag, PortalSet, Refusal, ReservationFacts,
-    Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
+    IsnsServerFacts, KeptReservations, LoginAttempt, LoginFailures, PortalGroupTag, PortalSet, Refusal,
+    ReservationFacts, Result, SessionFacts, SpaceWarning, VolumeId, VolumeRecord,
 };
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
@@ -289,6 +289,11 @@ impl Frontend for Targets {
         let group = self.group.read().upgrade();
         let sessions = self.server().map(|server| server.sessions()).unwrap_or_default();
         sessions.into_iter().map(|info| self.session(group.as_deref(), info)).collect()
+    }
+
+    fn login_failures(&self) -> LoginFailures {
+        let counts = self.server().map(|server| server.status().authentication).unwrap_or_default();
+        LoginFailures { failed: counts.failed, unheard: counts.limited }
     }
 
     fn access_changed(&self, record: &VolumeRecord) -> BoxFuture<'_, ()> {
