@@ -151,7 +151,9 @@ pub trait Volume: Any + Send + Sync + 'static {
     /// pool, say, and can refer to the same blocks. `None` if that cannot be done for this range, and nothing has
     /// happened: the caller moves the bytes. An implementation finds its own kind by downcasting `source`.
     ///
-    /// The ranges do not overlap. As with [`Volume::write`], each 4 KiB block is changed whole or not at all.
+    /// The parts that come back, relative to the start of the range, in order and apart, are as they were: the caller
+    /// moves these. The ranges do not overlap. As with [`Volume::write`], each 4 KiB block is changed whole or not at
+    /// all; the change is durable after the next [`Volume::flush`].
     ///
     /// # Errors
     /// As [`Volume::read`] of the source and [`Volume::write`].
@@ -161,7 +163,7 @@ pub trait Volume: Any + Send + Sync + 'static {
         len: u64,
         source: &'a dyn Volume,
         source_offset: u64,
-    ) -> Option<BoxFuture<'a, Result<()>>> {
+    ) -> Option<BoxFuture<'a, Result<Vec<ByteRange>>>> {
         let _ = (offset, len, source, source_offset);
         None
     }

@@ -37,6 +37,8 @@ pub(crate) struct Background {
     pub(crate) content_at: Option<u64>,
     /// What hosts had done, most free slabs and least waste since then.
     pub(crate) best: Option<(u64, u64, u64)>,
+    /// A write waits for the space that a checkpoint gives back.
+    pub(crate) space_wanted: bool,
     /// The loop has ended.
     pub(crate) ended: bool,
     /// The loop is at work.
@@ -199,7 +201,9 @@ impl State {
     /// A checkpoint should begin whatever the time.
     fn checkpoint_pressing(&self, options: &crate::options::PoolOptions) -> bool {
         let log_bytes = self.log_since_cut.saturating_mul(crate::format::BLOCK_BYTES);
-        self.sums.dirty >= self.budget.dirty_nodes || log_bytes >= options.checkpoint_log_bytes
+        self.dirty_soon() >= self.budget.dirty_nodes
+            || self.background.space_wanted
+            || log_bytes >= options.checkpoint_log_bytes
     }
 
     /// So much log has come since the last cut that writers wait for a checkpoint to end: else an opening after
@@ -209,10 +213,10 @@ impl State {
     }
 
     fn checkpoint_due(&mut self, now: Duration, options: &crate::options::PoolOptions, free: u64) -> bool {
-        if self.checkpoint_pressing(options) || self.sums.dirty >= self.dirty_max(free) {
+        if self.checkpoint_pressing(options) || self.dirty_soon() >= self.dirty_max(free) {
             return true;
         }
-        let changed = self.log_since_cut > 0 || self.sums.dirty > 0;
+        let changed = self.log_since_cut > 0 || self.dirty_soon() > 0;
         if !changed {
             self.background.dirty_since = None;
             return false;

@@ -9,6 +9,7 @@ use crate::catalog::{Changes, LayerRecord};
 use crate::engine::Engine;
 use crate::format::node::{Entry, FAN_OUT};
 use crate::format::{LayerId, Location};
+use crate::layer::Layer;
 use crate::map::{Find, Next};
 use crate::state::{Needed, State};
 use block::{BlockError, ErrorKind, Result};
@@ -38,6 +39,14 @@ impl Engine {
         let mut from =
             self.state().background.layer_cursor.take().filter(|(at, _)| *at == id).map_or(0, |at| at.1);
         for _ in 0..STEP_LEAVES {
+            let full = {
+                let state = self.state();
+                state.pending.leaves() > 0 && state.dirty_soon() >= state.budget.dirty_nodes
+            };
+            if full {
+                // The references that went change more of the shared layer than a checkpoint should write at once.
+                break;
+            }
             let step = match fate {
                 Fate::Empty => self.state().empty_leaf(id, from),
                 Fate::MergeInto(child) => self.state().merge_leaf(id, child, from),
@@ -135,7 +144,9 @@ impl State {
     /// The first layer that nothing, or only a child, refers to.
     fn choose_layer(&self) -> Option<(LayerId, Fate)> {
         let tops: BTreeSet<_> = self.volumes.values().map(|entry| entry.record.top).collect();
-        let open = self.layers.iter().filter(|(id, layer)| !tops.contains(id) && !layer.set_aside);
+        let goes =
+            |id: &LayerId, layer: &Layer| *id != LayerId::SHARED && !tops.contains(id) && !layer.set_aside;
+        let open = self.layers.iter().filter(|(id, layer)| goes(id, layer));
         open.map(|(id, _)| id).find_map(|id| match self.children(*id)[..] {
             [] => Some((*id, Fate::Empty)),
             [child] => {

@@ -23,6 +23,7 @@ mod pool;
 mod recover;
 mod reserve;
 mod segment;
+mod share;
 mod space;
 mod state;
 mod sync;

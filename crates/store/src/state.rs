@@ -10,6 +10,7 @@ use crate::map::{Evicted, Find, Map, ToLoad, leaf_of, leaves_of, slot_of};
 use crate::number::wide;
 use crate::options::Health;
 use crate::segment::Segments;
+use crate::share::Pending;
 use crate::space::Budget;
 use crate::volume::Shared;
 use block::{BlockError, ErrorKind};
@@ -86,6 +87,10 @@ pub(crate) struct State {
     pub(crate) log_since_cut: u64,
     pub(crate) health: Health,
     pub(crate) closing: bool,
+    /// The label says that volumes may share blocks.
+    pub(crate) sharing: bool,
+    /// Changes of the counts of shared blocks.
+    pub(crate) pending: Pending,
     pub(crate) counters: Counters,
     pub(crate) background: Background,
 }
@@ -217,6 +222,7 @@ impl State {
         mut new: impl FnMut(usize, Entry) -> Entry,
     ) {
         let mut sound = true;
+        let mut pending = std::mem::take(&mut self.pending);
         self.with_layer(layer, |layer, segments| {
             let mut gained = Run::default();
             let mut lost = Run::default();
@@ -226,18 +232,21 @@ impl State {
                 if old.location == entry.location {
                     return;
                 }
+                *mapped += u64::from(entry.location.is_mapped());
+                *mapped = mapped.saturating_sub(u64::from(old.location.is_mapped()));
+                pending.change(entry.location, 1);
+                pending.change(old.location, -1);
                 if entry.location.is_place() {
-                    *mapped += 1;
                     gained.add(entry.location.segment(), |id, count| segments.add_live(id, count));
                 }
                 if old.location.is_place() {
-                    *mapped = mapped.saturating_sub(1);
                     lost.add(old.location.segment(), |id, count| sound &= segments.sub_live(id, count));
                 }
             });
             gained.end(|id, count| segments.add_live(id, count));
             lost.end(|id, count| sound &= segments.sub_live(id, count));
         });
+        self.pending = pending;
         if !sound {
             self.degrade("a map names blocks that the segment table does not know; restore from a copy");
         }

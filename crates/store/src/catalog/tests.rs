@@ -10,6 +10,7 @@ const SIZE: u64 = 64 << 20;
 
 fn label() -> Label {
     Label {
+        sharing: false,
         disk_index: DiskIndex(0),
         pool: [1; 16],
         disk: [2; 16],

@@ -80,6 +80,7 @@ impl Engine {
     /// Takes a cut when there is room to write it; none if nothing has changed.
     async fn cut(&self) -> Result<Option<Cut>> {
         loop {
+            self.fold().await?;
             let needed = self.state().nodes_to_write();
             if !self.reserve_for(Stream::Nodes, needed).await? {
                 return Err(self.error(ErrorKind::NoSpace, "no slab is left for a checkpoint; add space"));
@@ -88,6 +89,9 @@ impl Engine {
             let payload = state.budget.slab_payload;
             let room =
                 state.heads[usize::from(Stream::Nodes.code())].payload_blocks(&state.segments, payload);
+            if !state.fold().is_empty() {
+                continue;
+            }
             if room >= state.nodes_to_write() {
                 return Ok(state.take_cut());
             }
@@ -178,6 +182,7 @@ impl State {
         }
         self.log_since_cut = 0;
         self.background.dirty_since = None;
+        self.background.space_wanted = false;
         Some(Cut {
             layers,
             host: self.host.applied(),
@@ -191,7 +196,8 @@ impl State {
     /// Blocks to set aside for a checkpoint now: some more than there are dirty nodes, for the ends of segments
     /// and levels.
     pub(crate) fn nodes_to_write(&self) -> u64 {
-        self.sums.dirty + self.sums.dirty / 8 + 8
+        let dirty = self.dirty_soon();
+        dirty + dirty / 8 + 8
     }
 
     /// A node is no longer stored at `location`.

@@ -78,7 +78,7 @@ impl Engine {
             walked.push(victim.id);
             // Victims are emptied whole or not at all; only between them a round can be enough.
             let state = self.state();
-            if state.sums.dirty + moving.dirties() >= state.budget.dirty_nodes {
+            if state.dirty_soon() + moving.dirties() >= state.budget.dirty_nodes {
                 break;
             }
         }

@@ -80,7 +80,7 @@ impl Engine {
                     Err(needed) => self.load(needed).await?,
                 }
             };
-            let Some(layer) = holder else { continue };
+            let Some((layer, address)) = holder else { continue };
             let start = count_of(index) * BLOCK_SIZE;
             let data = &found.data[start..start + BLOCK_SIZE];
             // What is damaged stays where it is: a copy would make it look sound.
@@ -184,7 +184,7 @@ fn blocks_of(descriptor: &Descriptor) -> Vec<(BlockAddress, LayerId, u32, u32)> 
         let checksums: Vec<u32> = match &piece.kind {
             PieceKind::Data(checksums) => checksums.clone(),
             PieceKind::Relocated(moves) => moves.iter().map(|step| step.checksum).collect(),
-            PieceKind::Zeros(_) | PieceKind::Node { .. } => Vec::new(),
+            PieceKind::Zeros(_) | PieceKind::Node { .. } | PieceKind::Copy { .. } => Vec::new(),
         };
         for (i, checksum) in checksums.into_iter().enumerate() {
             let address = BlockAddress(piece.address.0 + wide(i));
@@ -195,8 +195,29 @@ fn blocks_of(descriptor: &Descriptor) -> Vec<(BlockAddress, LayerId, u32, u32)> 
 }
 
 impl State {
-    /// The layer whose map has `address` at `place`: the one that wrote it, or one it was or is being merged into.
+    /// The layer whose map names `place`, and for which block: the layer that wrote it, one that was or is being merged
+    /// into, or the shared layer.
     fn holder(
+        &mut self,
+        layer: LayerId,
+        address: BlockAddress,
+        place: Location,
+    ) -> std::result::Result<Option<(LayerId, BlockAddress)>, Needed> {
+        if layer != LayerId::SHARED
+            && let Some(layer) = self.first_holder(layer, address, place)?
+        {
+            return Ok(Some((layer, address)));
+        }
+        // Moved as a shared block before, or shared where it was written.
+        let own = (layer == LayerId::SHARED).then_some(address);
+        let number = own.or_else(|| place.shared_number(self.segments.slab_blocks()));
+        let Some(number) = number else { return Ok(None) };
+        let holds = self.shared_place(number)? == place;
+        Ok(holds.then_some((LayerId::SHARED, number)))
+    }
+
+    /// The layer that wrote a block, or that it was merged into, if its map still names the place.
+    fn first_holder(
         &mut self,
         layer: LayerId,
         address: BlockAddress,

@@ -14,6 +14,8 @@ pub(crate) const DESCRIPTOR_BLOCKS_MAX: usize = 16;
 const MAGIC: &[u8; 8] = b"PALBATCH";
 const HEADER_BYTES: usize = 128;
 const PIECE_BYTES: usize = 24;
+/// Bytes of a copy's piece that say what is copied.
+pub(crate) const COPY_BYTES: usize = 16;
 const INDEX_BITS: u32 = 56;
 
 /// What a descriptor says of its batch as a whole.
@@ -53,6 +55,15 @@ pub(crate) enum PieceKind {
     Zeros(u32),
     /// Data that was elsewhere.
     Relocated(Vec<Move>),
+    /// This many blocks are from now on what the same number are in `layer`, and those below it, from `address` on.
+    Copy {
+        /// Number of blocks.
+        count: u32,
+        /// The layer they are copied from.
+        layer: LayerId,
+        /// The first block that is copied.
+        address: BlockAddress,
+    },
     /// A map node of this level, with its block's checksum; the piece's address is its index.
     Node {
         /// Level in the map.
@@ -80,6 +91,7 @@ impl Piece {
             PieceKind::Zeros(_) => 1,
             PieceKind::Relocated(_) => 2,
             PieceKind::Node { .. } => 3,
+            PieceKind::Copy { .. } => 4,
         }
     }
 
@@ -88,7 +100,7 @@ impl Piece {
         let count = match &self.kind {
             PieceKind::Data(checksums) => checksums.len(),
             PieceKind::Relocated(moves) => moves.len(),
-            PieceKind::Zeros(count) => return *count,
+            PieceKind::Zeros(count) | PieceKind::Copy { count, .. } => return *count,
             PieceKind::Node { .. } => 1,
         };
         u32::try_from(count).unwrap_or(u32::MAX)
@@ -96,7 +108,7 @@ impl Piece {
 
     /// How many blocks of data it has in the batch.
     pub(crate) fn data_blocks(&self) -> u32 {
-        if matches!(self.kind, PieceKind::Zeros(_)) { 0 } else { self.count() }
+        if matches!(self.kind, PieceKind::Zeros(_) | PieceKind::Copy { .. }) { 0 } else { self.count() }
     }
 
     /// Bytes it takes in the descriptor.
@@ -106,6 +118,7 @@ impl Piece {
             PieceKind::Zeros(_) => 0,
             PieceKind::Relocated(moves) => 12 * moves.len(),
             PieceKind::Node { .. } => 4,
+            PieceKind::Copy { .. } => COPY_BYTES,
         };
         PIECE_BYTES + tail
     }
@@ -121,6 +134,10 @@ impl Piece {
         put(field, 20, &[self.code()]);
         match &self.kind {
             PieceKind::Zeros(_) => {}
+            PieceKind::Copy { layer, address, .. } => {
+                put(field, PIECE_BYTES, &layer.0.to_le_bytes());
+                put(field, PIECE_BYTES + 8, &address.0.to_le_bytes());
+            }
             PieceKind::Node { checksum, .. } => put(field, PIECE_BYTES, &checksum.to_le_bytes()),
             PieceKind::Data(checksums) => {
                 for (slot, checksum) in field[PIECE_BYTES..].chunks_exact_mut(4).zip(checksums) {
@@ -161,6 +178,15 @@ impl Piece {
                     return Err(Invalid::Field("node level"));
                 }
                 PieceKind::Node { level, checksum: u32_at(tail(4)?, 0) }
+            }
+            4 => {
+                let from =
+                    bytes.get(PIECE_BYTES..PIECE_BYTES + COPY_BYTES).ok_or(Invalid::Field("piece length"))?;
+                let (layer, address) = (LayerId(u64_at(from, 0)), BlockAddress(u64_at(from, 8)));
+                if address.0.checked_add(u64::from(count)).is_none() {
+                    return Err(Invalid::Field("piece range"));
+                }
+                PieceKind::Copy { count, layer, address }
             }
             _ => return Err(Invalid::Field("piece kind")),
         };
@@ -307,6 +333,11 @@ mod tests {
                 layer: LayerId(1),
                 address: BlockAddress(77),
                 kind: PieceKind::Node { level: 2, checksum: 6 },
+            },
+            Piece {
+                layer: LayerId(3),
+                address: BlockAddress(1 << 30),
+                kind: PieceKind::Copy { count: 5000, layer: LayerId(2), address: BlockAddress(9) },
             },
         ]
     }

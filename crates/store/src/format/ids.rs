@@ -53,6 +53,11 @@ impl Seq {
     }
 }
 
+impl LayerId {
+    /// The layer that blocks belong to which several entries refer to.
+    pub(crate) const SHARED: Self = Self(u64::MAX);
+}
+
 impl Epoch {
     /// The one after.
     #[must_use]
@@ -99,12 +104,16 @@ impl Stream {
     }
 }
 
-/// Where a block is: a segment and a block in it, or one of two answers without a place.
+/// Where a block is: a segment and a block in it, the number of a shared block, or one of two answers without either.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Location(pub(crate) u64);
 
 /// Bits of a location that hold the block in the segment.
 const BLOCK_BITS: u32 = 24;
+/// Marks a location as the number of a shared block.
+const SHARED_MARK: u64 = 1 << 63;
+/// Bits of a shared block's number: what a map of the highest level covers.
+const SHARED_BITS: u32 = 48;
 
 impl Location {
     /// Not in this layer: the parent knows.
@@ -120,14 +129,46 @@ impl Location {
     /// If the segment is 0 or the block is beyond [`Location::SEGMENT_BLOCKS_MAX`]: no such place is ever given out.
     #[must_use]
     pub(crate) fn new(segment: SegmentId, block: u32) -> Self {
-        assert!(segment.0 > 0 && segment.0 < 1 << (64 - BLOCK_BITS) && block < Self::SEGMENT_BLOCKS_MAX);
+        assert!(segment.0 > 0 && segment.0 < 1 << (63 - BLOCK_BITS) && block < Self::SEGMENT_BLOCKS_MAX);
         Self((segment.0 << BLOCK_BITS) | u64::from(block))
     }
 
     /// True if this names a block of a segment.
     #[must_use]
     pub(crate) fn is_place(self) -> bool {
-        self.0 >> BLOCK_BITS != 0
+        self.0 >> BLOCK_BITS != 0 && self.0 & SHARED_MARK == 0
+    }
+
+    /// The shared block `number`, an address in the map of [`LayerId::SHARED`].
+    ///
+    /// # Panics
+    /// If that map cannot have it: [`Location::shared_number`] gives no such number.
+    #[must_use]
+    pub(crate) fn shared(number: BlockAddress) -> Self {
+        assert!(number.0 >> SHARED_BITS == 0);
+        Self(SHARED_MARK | number.0)
+    }
+
+    /// The number of the shared block that this refers to, if it does.
+    #[must_use]
+    pub(crate) fn shared_block(self) -> Option<BlockAddress> {
+        let number = self.0 & !SHARED_MARK;
+        (self.0 != number && number >> SHARED_BITS == 0).then_some(BlockAddress(number))
+    }
+
+    /// True if there is data: here, or in a shared block.
+    #[must_use]
+    pub(crate) fn is_mapped(self) -> bool {
+        self.is_place() || self.shared_block().is_some()
+    }
+
+    /// The number that the block here gets when it is shared, in a pool whose segments have `slab_blocks` blocks; none
+    /// if this is no place, or there are no numbers left.
+    #[must_use]
+    pub(crate) fn shared_number(self, slab_blocks: u32) -> Option<BlockAddress> {
+        let number =
+            self.segment().0.checked_mul(u64::from(slab_blocks))?.checked_add(u64::from(self.block()))?;
+        (self.is_place() && number >> SHARED_BITS == 0).then_some(BlockAddress(number))
     }
 
     /// The segment; 0 if this is no place.
@@ -149,7 +190,10 @@ impl fmt::Debug for Location {
         match *self {
             Self::NONE => write!(f, "none"),
             Self::ZEROS => write!(f, "zeros"),
-            place => write!(f, "{}:{}", place.segment(), place.block()),
+            place => match place.shared_block() {
+                Some(number) => write!(f, "shared {number}"),
+                None => write!(f, "{}:{}", place.segment(), place.block()),
+            },
         }
     }
 }
@@ -160,12 +204,32 @@ mod tests {
 
     #[test]
     fn a_location_keeps_segment_and_block_apart() {
-        for (segment, block) in [(1, 0), (1, (1 << 24) - 1), ((1 << 40) - 1, 12_345)] {
+        for (segment, block) in [(1, 0), (1, (1 << 24) - 1), ((1 << 39) - 1, 12_345)] {
             let location = Location::new(SegmentId(segment), block);
             assert!(location.is_place());
             assert_eq!((location.segment(), location.block()), (SegmentId(segment), block));
         }
         assert!(!Location::NONE.is_place() && !Location::ZEROS.is_place());
+    }
+
+    #[test]
+    fn a_shared_block_is_mapped_and_no_place_and_has_the_number_of_its_first_place() {
+        let place = Location::new(SegmentId(77), 13);
+        let number = place.shared_number(16_384).unwrap();
+        assert_eq!(number, BlockAddress(77 * 16_384 + 13));
+        let shared = Location::shared(number);
+        assert_eq!(
+            (shared.is_place(), shared.is_mapped(), shared.shared_block()),
+            (false, true, Some(number))
+        );
+        assert_eq!((place.is_mapped(), place.shared_block()), (true, None));
+        for location in [Location::NONE, Location::ZEROS, Location(SHARED_MARK | 1 << 50)] {
+            assert!(!location.is_mapped() && !location.is_place(), "{location:?}");
+            assert_eq!(location.shared_number(16), None);
+        }
+        let last = Location::new(SegmentId((1 << 34) - 1), 16_383);
+        assert_eq!(last.shared_number(16_384), Some(BlockAddress((1 << 48) - 1)));
+        assert_eq!(Location::new(SegmentId(1 << 34), 0).shared_number(16_384), None, "numbers are used up");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Labels: what says that a disk belongs to a pool, and where the pool's catalog is.
 
 use super::bytes::{array_at, is_sealed, put, seal, u16_at, u32_at, u64_at};
-use super::{BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SlabIndex};
+use super::{
+    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SHARING_VERSION, SlabIndex,
+};
 use block::{BlockError, Disk, ErrorKind};
 
 /// Bytes before the first slab, and after the last.
@@ -28,6 +30,8 @@ pub(crate) struct SlabExtent {
 /// A disk's label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
+    /// Volumes of the pool may share blocks: builds that know nothing of that must not open it.
+    pub(crate) sharing: bool,
     /// Index of this disk in the pool.
     pub(crate) disk_index: DiskIndex,
     /// Identity of the pool.
@@ -75,7 +79,8 @@ impl Label {
         let extents = u16::try_from(self.catalog.len()).unwrap_or(0);
         let mut block = vec![0; BLOCK_SIZE];
         put(&mut block, 0, MAGIC);
-        put(&mut block, 12, &FORMAT_VERSION.to_le_bytes());
+        let version = if self.sharing { SHARING_VERSION } else { FORMAT_VERSION };
+        put(&mut block, 12, &version.to_le_bytes());
         put(&mut block, 14, &self.disk_index.0.to_le_bytes());
         put(&mut block, 16, &self.pool);
         put(&mut block, 32, &self.disk);
@@ -104,7 +109,7 @@ impl Label {
             return Err(Invalid::Checksum);
         }
         let version = u16_at(block, 12);
-        if version != FORMAT_VERSION {
+        if version != FORMAT_VERSION && version != SHARING_VERSION {
             return Err(Invalid::Version(version));
         }
         let extents = usize::from(u16_at(block, 146));
@@ -114,6 +119,7 @@ impl Label {
         let name: [u8; NAME_BYTES_MAX] = array_at(block, 80);
         let name = std::str::from_utf8(&name).map_err(|_| Invalid::Field("pool name"))?;
         let label = Self {
+            sharing: version == SHARING_VERSION,
             disk_index: DiskIndex(u16_at(block, 14)),
             pool: array_at(block, 16),
             disk: array_at(block, 32),
@@ -212,6 +218,7 @@ mod tests {
 
     fn label(generation: u64) -> Label {
         Label {
+            sharing: false,
             disk_index: DiskIndex(0),
             pool: [1; 16],
             disk: [2; 16],

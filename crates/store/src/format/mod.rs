@@ -19,8 +19,11 @@ pub(crate) const BLOCK_SIZE: usize = 4096;
 /// [`BLOCK_SIZE`] for byte offsets.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
-/// The version of the format that this build reads and writes.
+/// The version of batches, and of labels of pools whose volumes share no blocks.
 pub(crate) const FORMAT_VERSION: u16 = 1;
+
+/// The version of labels of pools whose volumes may share blocks.
+pub(crate) const SHARING_VERSION: u16 = 2;
 
 /// Why some bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,9 @@ impl std::fmt::Display for Invalid {
         match self {
             Self::Magic => write!(f, "no magic number"),
             Self::Checksum => write!(f, "wrong checksum"),
-            Self::Version(version) => write!(f, "format version {version}, known is {FORMAT_VERSION}"),
+            Self::Version(version) => {
+                write!(f, "format version {version}, known are those up to {SHARING_VERSION}")
+            }
             Self::Field(name) => write!(f, "impossible value of {name}"),
         }
     }

@@ -7,8 +7,9 @@ use super::{BLOCK_SIZE, Invalid, LayerId, Location};
 pub(crate) const FAN_OUT: usize = 256;
 /// [`FAN_OUT`] as a power of two.
 pub(crate) const FAN_OUT_SHIFT: u32 = 8;
-/// The highest level a root may have: five levels cover 4 PiB.
-pub(crate) const LEVEL_MAX: u8 = 4;
+/// The highest level a root may have: levels 0 to 4 cover 4 PiB, more than a volume's size; 5 covers the numbers of all
+/// shared blocks.
+pub(crate) const LEVEL_MAX: u8 = 5;
 
 const MAGIC: &[u8; 8] = b"PALNODE1";
 const ENTRIES_AT: usize = 64;
@@ -19,7 +20,8 @@ const ENTRY_BYTES: usize = 12;
 pub(crate) struct Entry {
     /// Where it is.
     pub(crate) location: Location,
-    /// CRC-32C of the block there; 0 where the location is no place.
+    /// CRC-32C of the block there; 0 where there is none. In leaves of the shared layer: how many entries of others
+    /// refer to the block.
     pub(crate) checksum: u32,
 }
 

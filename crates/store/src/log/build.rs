@@ -4,7 +4,8 @@ use super::{
     BATCH_BLOCKS_MAX, Flight, IN_FLIGHT_MAX, Item, Payload, QUEUED_BLOCKS_FOR_MORE, REST_BLOCKS_MIN,
 };
 use crate::engine::Engine;
-use crate::format::batch::{Header, PIECES_BYTES_MAX, Piece, PieceKind, descriptor_blocks};
+use crate::format::batch::{COPY_BYTES, Header, PIECES_BYTES_MAX, Piece, PieceKind, descriptor_blocks};
+use crate::format::node::Entry;
 use crate::format::{BLOCK_SIZE, BlockAddress, Stream};
 use crate::number::{narrow, wide};
 use crate::state::State;
@@ -21,6 +22,8 @@ pub(crate) struct Batch {
     /// For each piece: the request it is part of.
     pub(super) requests: Vec<std::sync::Arc<super::Request>>,
     pub(super) data: Vec<Bytes>,
+    /// For each piece that copies: what its blocks become.
+    pub(super) references: Vec<Vec<Entry>>,
     pub(super) offset: u64,
     pub(super) descriptor_blocks: u32,
     pub(super) blocks: u32,
@@ -47,6 +50,13 @@ impl Fill {
             pieces_bytes: self.pieces_bytes + PIECE_BYTES + checksums,
             data_blocks: self.data_blocks + data_blocks,
         }
+    }
+
+    /// With another piece for `payload`, of `data_blocks` blocks of data.
+    fn with_piece(self, payload: &Payload, data_blocks: u32) -> Self {
+        let mut next = self.with(data_blocks);
+        next.pieces_bytes += if matches!(payload, Payload::Copy { .. }) { COPY_BYTES } else { 0 };
+        next
     }
 
     fn fits(self, room: u32) -> bool {
@@ -98,6 +108,7 @@ impl State {
             pieces: Vec::new(),
             requests: Vec::new(),
             data: Vec::new(),
+            references: Vec::new(),
             offset,
             descriptor_blocks: 0,
             blocks: 0,
@@ -128,7 +139,7 @@ impl State {
         while let Some(item) = self.host.queue.pop_front() {
             let wanted = item.payload.data_blocks();
             let count = fill.data_that_fits(wanted, room);
-            let next = fill.with(count);
+            let next = fill.with_piece(&item.payload, count);
             let cut = u64::from(count) < wanted;
             if (wanted > 0 && count == 0) || (cut && item.request.whole) || !next.fits(room) {
                 self.host.queue.push_front(item);
@@ -153,6 +164,10 @@ impl Batch {
     fn add(&mut self, item: Item) {
         let kind = match item.payload {
             Payload::Zeros(count) => PieceKind::Zeros(count),
+            Payload::Copy { layer, address, count, references } => {
+                self.references.push(references);
+                PieceKind::Copy { count, layer, address }
+            }
             Payload::Data { chunks, checksums } => {
                 self.data.extend(chunks);
                 PieceKind::Data(checksums)

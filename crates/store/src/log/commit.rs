@@ -178,6 +178,7 @@ impl State {
     fn apply(&mut self, batch: &Batch) {
         assert_eq!(batch.header.seq, self.host.applied, "batches are applied in order");
         let mut block = batch.header.start_block + batch.descriptor_blocks;
+        let mut references = batch.references.iter();
         for (piece, request) in batch.pieces.iter().zip(&batch.requests) {
             match &piece.kind {
                 PieceKind::Data(checksums) => {
@@ -186,7 +187,11 @@ impl State {
                 PieceKind::Zeros(count) => {
                     self.apply_zeros(piece.layer, piece.address, u64::from(*count), &request.leaves);
                 }
-                _ => unreachable!("the host stream has data and zeros"),
+                PieceKind::Copy { .. } => {
+                    let references = references.next().expect("made with the piece");
+                    self.apply_copy(piece.layer, piece.address, references);
+                }
+                _ => unreachable!("the host stream has data, zeros and copies"),
             }
             block += piece.data_blocks();
         }
@@ -213,13 +218,19 @@ impl State {
 
     /// The blocks from `first` on are zeros now; `leaves` are those that may say otherwise.
     pub(crate) fn apply_zeros(&mut self, layer: LayerId, first: BlockAddress, count: u64, leaves: &[u64]) {
-        let Some(parent) = self.layers.get(&layer).map(|layer| layer.parent) else { return };
-        let location = if parent.is_some() { Location::ZEROS } else { Location::NONE };
+        let Some(hole) = self.hole_in(layer) else { return };
         let range = crate::map::leaves_of(first, count);
         for leaf in leaves.iter().filter(|leaf| range.contains(leaf)) {
             let slots = slots_in(*leaf, first, count);
-            self.edit_leaf(layer, *leaf, slots, |_, _| Entry { location, checksum: 0 });
+            self.edit_leaf(layer, *leaf, slots, |_, _| hole);
         }
+    }
+
+    /// The entry that makes a block of `layer` zeros; none if there is no such layer.
+    pub(crate) fn hole_in(&self, layer: LayerId) -> Option<Entry> {
+        let parent = self.layers.get(&layer)?.parent;
+        let location = if parent.is_some() { Location::ZEROS } else { Location::NONE };
+        Some(Entry { location, checksum: 0 })
     }
 
     pub(super) fn end_parts(&mut self, batch: Batch, outcome: &Result<()>, ended: &mut Ended) {
@@ -234,9 +245,14 @@ impl State {
     /// Gives back what the admission of `request` holds.
     pub(super) fn let_go(&mut self, request: &super::Request) {
         self.admitted -= request.admitted;
-        self.touched -= wide(request.leaves.len());
+        self.touched -= request.touched;
         self.with_layer(request.layer, |layer, _| {
             for leaf in &request.leaves {
+                layer.map.unpin(*leaf);
+            }
+        });
+        self.with_layer(LayerId::SHARED, |layer, _| {
+            for leaf in &request.shared {
                 layer.map.unpin(*leaf);
             }
         });

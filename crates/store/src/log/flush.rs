@@ -54,7 +54,7 @@ impl Engine {
         {
             let mut state = self.state();
             state.fail_queue_if_read_only(&self.name, &mut ended);
-            let whole = |item: &super::Item| item.payload.data_blocks() > 0 && !item.request.has_begun();
+            let whole = |item: &super::Item| !item.payload.gives_back() && !item.request.has_begun();
             state.fail_queue(error, &mut ended, whole);
         }
         ended.tell();
@@ -72,7 +72,7 @@ impl Engine {
     /// Data that is queued fails with `error`, begun or not.
     pub(crate) fn fail_data_queued(self: &Arc<Self>, error: &BlockError) {
         let mut ended = Ended::default();
-        self.state().fail_queue(error, &mut ended, |item| item.payload.data_blocks() > 0);
+        self.state().fail_queue(error, &mut ended, |item| !item.payload.gives_back());
         ended.tell();
         self.progress.happen();
     }

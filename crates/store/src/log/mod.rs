@@ -9,7 +9,7 @@ mod submit;
 mod zeros;
 
 pub(crate) use build::Batch;
-pub(crate) use request::{Item, Payload, Request};
+pub(crate) use request::{Guard, Item, Payload, Request};
 pub(crate) use submit::Write;
 
 use crate::format::{SegmentId, Seq, Stream};
@@ -164,7 +164,7 @@ impl HostLog {
     /// What a slab would be for that is taken now.
     pub(crate) fn first_waits_for(&self) -> WaitsFor {
         match self.queue.front() {
-            Some(item) if item.payload.data_blocks() == 0 => WaitsFor::Unmapping,
+            Some(item) if item.payload.gives_back() => WaitsFor::Unmapping,
             Some(item) if item.request.has_begun() => WaitsFor::RestOfWrite,
             _ => WaitsFor::Write,
         }

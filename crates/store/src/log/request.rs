@@ -1,7 +1,8 @@
 //! A write on its way through the log.
 
+use super::submit::Needs;
+use crate::format::node::Entry;
 use crate::format::{BlockAddress, LayerId};
-use crate::volume::RangeGuard;
 use block::{BlockError, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,6 +22,17 @@ pub(crate) enum Payload {
     },
     /// Zeros, for this many blocks.
     Zeros(u32),
+    /// What as many blocks are in `layer` from `address` on; the source is held until this has ended.
+    Copy {
+        /// The source's layer.
+        layer: LayerId,
+        /// The first block that is copied.
+        address: BlockAddress,
+        /// Number of blocks, all of them mapped.
+        count: u32,
+        /// The entries that refer to the shared blocks, from admission on.
+        references: Vec<Entry>,
+    },
 }
 
 impl Payload {
@@ -28,15 +40,20 @@ impl Payload {
     pub(crate) fn data_blocks(&self) -> u64 {
         match self {
             Self::Data { checksums, .. } => crate::number::wide(checksums.len()),
-            Self::Zeros(_) => 0,
+            Self::Zeros(_) | Self::Copy { .. } => 0,
         }
+    }
+
+    /// It takes nothing and gives space back.
+    pub(crate) fn gives_back(&self) -> bool {
+        matches!(self, Self::Zeros(_))
     }
 
     /// Blocks it speaks of.
     pub(crate) fn count(&self) -> u64 {
         match self {
             Self::Data { checksums, .. } => crate::number::wide(checksums.len()),
-            Self::Zeros(count) => u64::from(*count),
+            Self::Zeros(count) | Self::Copy { count, .. } => u64::from(*count),
         }
     }
 }
@@ -48,11 +65,18 @@ pub(crate) struct Item {
     pub(crate) payload: Payload,
 }
 
+/// What is held until a write has ended: ranges of volumes.
+pub(crate) type Guard = Arc<dyn std::any::Any + Send + Sync>;
+
 /// A write that was admitted. It holds its leaves in memory and its range of the volume until it has ended.
 pub(crate) struct Request {
     pub(crate) layer: LayerId,
     /// Leaves that are pinned for it.
     pub(crate) leaves: Vec<u64>,
+    /// Leaves of the shared layer that are pinned for it.
+    pub(crate) shared: Vec<u64>,
+    /// Leaves that it may change.
+    pub(crate) touched: u64,
     /// Blocks admitted for it.
     pub(crate) admitted: u64,
     pub(crate) durable: bool,
@@ -69,22 +93,25 @@ struct Progress {
     changed: bool,
     ended: bool,
     waker: Option<Waker>,
-    guard: Option<Arc<RangeGuard>>,
+    guard: Option<Guard>,
 }
 
 impl Request {
-    pub(crate) fn new(
+    pub(super) fn new(
         layer: LayerId,
-        leaves: Vec<u64>,
-        admitted: u64,
+        needs: Needs,
         durable: bool,
         whole: bool,
         parts: usize,
-        guard: Option<Arc<RangeGuard>>,
+        guard: Option<Guard>,
     ) -> Arc<Self> {
         assert!(parts == 1 || !whole, "what is written as a whole is one part");
+        let touched = needs.touched();
+        let Needs { leaves, shared, blocks: admitted, .. } = needs;
+        let shared = shared.into_iter().collect();
         let progress = Progress { parts, outcome: Ok(()), changed: false, ended: false, waker: None, guard };
-        Arc::new(Self { layer, leaves, admitted, durable, whole, progress: Mutex::new(progress) })
+        let progress = Mutex::new(progress);
+        Arc::new(Self { layer, leaves, shared, touched, admitted, durable, whole, progress })
     }
 
     /// A part was cut in two.

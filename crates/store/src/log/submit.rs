@@ -1,15 +1,19 @@
 //! Admission of writes: what they need in memory, whether there is space, and into the queue.
 
-use super::{Batch, Item, Payload, Request};
+use super::{Batch, Guard, Item, Payload, Request};
 use crate::engine::Engine;
+use crate::format::node::Entry;
 use crate::format::{BlockAddress, LayerId};
-use crate::map::{Find, Next, leaves_of};
+use crate::map::{Find, Next, leaf_of, leaves_of};
 use crate::number::wide;
 use crate::state::{Needed, State, slots_in};
-use crate::volume::RangeGuard;
 use block::{ErrorKind, Result};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// Checkpoints that a write waits for at most which may give space back.
+const WAITS_FOR_SPACE_MAX: u32 = 2;
 
 /// A write that is ready for the log.
 pub(crate) struct Write {
@@ -19,7 +23,7 @@ pub(crate) struct Write {
     /// In one batch, so that a crash leaves all of it or nothing. It is one piece then, and no larger than a batch.
     pub(crate) whole: bool,
     /// Held until the write has ended.
-    pub(crate) guard: Option<Arc<RangeGuard>>,
+    pub(crate) guard: Option<Guard>,
 }
 
 /// What became of an attempt to admit a write.
@@ -29,6 +33,8 @@ enum Attempt {
     Load(Needed),
     /// Too much of the map has changed since the last checkpoint.
     Wait,
+    /// There is no space, but the next checkpoint gives some back.
+    WaitForSpace,
 }
 
 /// What has to be started for a write that was queued.
@@ -56,11 +62,17 @@ impl Engine {
     /// `NoSpace`, with nothing changed; `Device`, `ReadOnly`, `Closed`.
     pub(crate) async fn write(self: &Arc<Self>, write: Write) -> Result<()> {
         let mut write = Some(write);
+        let mut waits_for_space = WAITS_FOR_SPACE_MAX;
         loop {
             let times = self.room_made.times();
-            let attempt = self.state().attempt(self, &mut write)?;
+            let attempt = self.state().attempt(self, &mut write, waits_for_space > 0)?;
             match attempt {
                 Attempt::Load(needed) => self.load(needed).await?,
+                Attempt::WaitForSpace => {
+                    waits_for_space -= 1;
+                    self.work_wanted.happen();
+                    self.room_made.after(times).await;
+                }
                 Attempt::Wait => {
                     self.work_wanted.happen();
                     self.room_made.after(times).await;
@@ -120,14 +132,14 @@ impl Engine {
 }
 
 impl State {
-    fn attempt(&mut self, engine: &Engine, slot: &mut Option<Write>) -> Result<Attempt> {
+    fn attempt(&mut self, engine: &Engine, slot: &mut Option<Write>, may_wait: bool) -> Result<Attempt> {
         if let Some(refusal) = self.refusal(&engine.name) {
             return Err(refusal);
         }
         self.evict();
         let dirty_max = self.dirty_max(engine.slabs.lock().free());
-        if self.touched > 0 && self.sums.dirty + 2 * self.touched >= dirty_max
-            || self.sums.dirty >= dirty_max
+        if self.touched > 0 && self.dirty_soon() + 2 * self.touched >= dirty_max
+            || self.dirty_soon() >= dirty_max
             || self.log_is_long(&engine.options)
         {
             return Ok(Attempt::Wait);
@@ -137,9 +149,13 @@ impl State {
         for (first, payload) in &write.pieces {
             let found = match payload {
                 Payload::Data { .. } => self.look_at_data(write.layer, *first, payload.count(), &mut needs),
-                Payload::Zeros(count) => self
-                    .plan_zeros(write.layer, *first, u64::from(*count), usize::MAX)
-                    .map(|plan| needs.leaves.extend(plan.leaves)),
+                Payload::Zeros(count) => {
+                    self.look_at_zeros(write.layer, *first, u64::from(*count), &mut needs)
+                }
+                Payload::Copy { layer, address, count, .. } => {
+                    let (from, count) = ((*layer, *address), u64::from(*count));
+                    self.look_at_copy(write.layer, *first, from, count, &mut needs)
+                }
             };
             if let Err(needed) = found {
                 return Ok(Attempt::Load(needed));
@@ -148,10 +164,19 @@ impl State {
         if self.layers.get(&write.layer).is_none_or(|layer| layer.record.frozen) {
             return Err(engine.error(ErrorKind::ReadOnly, "a snapshot takes no writes"));
         }
+        if needs.unshareable {
+            return Err(engine.error(ErrorKind::Invalid, "blocks that were to be shared cannot be"));
+        }
         let thick = self.layers.get(&write.layer).is_some_and(|layer| layer.reserved > 0);
         if thick {
             needs.blocks = 0;
-        } else if needs.blocks + self.node_charge(needs.nodes) > self.room() && needs.blocks > 0 {
+        } else if needs.blocks + self.node_charge(needs.nodes) > self.room()
+            && (needs.blocks > 0 || !needs.shared.is_empty())
+        {
+            if may_wait && self.pending.leaves() > 0 {
+                self.background.space_wanted = true;
+                return Ok(Attempt::WaitForSpace);
+            }
             return Err(engine.error(
                 ErrorKind::NoSpace,
                 "is full; delete or unmap something, or add space, and write again",
@@ -173,8 +198,9 @@ impl State {
         for leaf in leaves_of(first, count) {
             let slots = slots_in(leaf, first, count);
             if let Some(entries) = map.leaf(leaf) {
-                let free = entries[slots].iter().filter(|entry| !entry.location.is_place());
+                let free = entries[slots.clone()].iter().filter(|entry| !entry.location.is_place());
                 needs.blocks += wide(free.count());
+                needs.released.extend(leaves_referred_to(&entries[slots]));
             } else {
                 if let Find::Load(load) = map.find(leaf) {
                     return Err(Needed { layer, load });
@@ -187,19 +213,69 @@ impl State {
         Ok(())
     }
 
+    fn look_at_zeros(
+        &mut self,
+        layer: LayerId,
+        first: BlockAddress,
+        count: u64,
+        needs: &mut Needs,
+    ) -> std::result::Result<(), Needed> {
+        let plan = self.plan_zeros(layer, first, count, usize::MAX)?;
+        for leaf in &plan.leaves {
+            let slots = slots_in(*leaf, first, count);
+            if let Some(entries) = self.map(layer).and_then(|map| map.leaf(*leaf)) {
+                needs.released.extend(leaves_referred_to(&entries[slots]));
+            }
+        }
+        needs.leaves.extend(plan.leaves);
+        Ok(())
+    }
+
+    /// Counts what copying needs: nodes, here and in the shared layer, but no blocks.
+    fn look_at_copy(
+        &mut self,
+        layer: LayerId,
+        first: BlockAddress,
+        (source, from): (LayerId, BlockAddress),
+        count: u64,
+        needs: &mut Needs,
+    ) -> std::result::Result<(), Needed> {
+        let blocks = needs.blocks;
+        self.look_at_data(layer, first, count, needs)?;
+        needs.blocks = blocks;
+        let mut shared = BTreeSet::new();
+        needs.unshareable |= !self.look_at_source(source, from, count, &mut shared)?;
+        for leaf in shared {
+            if let Some(map) = self.map(LayerId::SHARED).filter(|map| map.find(leaf) == Find::Absent)
+                && !needs.shared.contains(&leaf)
+            {
+                needs.nodes += map.nodes_to_create(leaf);
+            }
+            needs.shared.insert(leaf);
+        }
+        Ok(())
+    }
+
     fn enqueue(&mut self, engine: &Engine, write: Write, needs: Needs) -> Attempt {
         let layer = write.layer;
-        let Needs { leaves, blocks, .. } = needs;
-        for leaf in &leaves {
+        for leaf in &needs.leaves {
             if self.map(layer).is_some_and(|map| map.find(*leaf) == Find::Absent) {
                 self.create_leaf(layer, *leaf);
             }
             self.map(layer).expect("the layer of a volume exists").pin(*leaf);
         }
-        self.admitted += blocks;
-        self.touched += wide(leaves.len());
-        let Write { pieces, durable, whole, guard, .. } = write;
-        let request = Request::new(layer, leaves, blocks, durable, whole, pieces.len(), guard);
+        self.admitted += needs.blocks;
+        self.touched += needs.touched();
+        let Write { mut pieces, durable, whole, guard, .. } = write;
+        for (_, payload) in &mut pieces {
+            if let Payload::Copy { layer, address, count, references } = payload {
+                *references = self.adopt(*layer, *address, u64::from(*count));
+            }
+        }
+        self.with_layer(LayerId::SHARED, |layer, _| {
+            needs.shared.iter().for_each(|leaf| layer.map.pin(*leaf))
+        });
+        let request = Request::new(layer, needs, durable, whole, pieces.len(), guard);
         for (address, payload) in pieces {
             self.host.queued_blocks += payload.data_blocks();
             self.host.queue.push_back(Item { request: Arc::clone(&request), address, payload });
@@ -270,9 +346,31 @@ impl State {
     }
 }
 
+/// What a write needs.
 #[derive(Default)]
-struct Needs {
-    leaves: Vec<u64>,
-    blocks: u64,
+pub(in crate::log) struct Needs {
+    /// Leaves of its layer.
+    pub(super) leaves: Vec<u64>,
+    /// Leaves of the shared layer whose blocks it comes to refer to.
+    pub(super) shared: BTreeSet<u64>,
+    /// Leaves of the shared layer whose blocks it refers to no more.
+    released: BTreeSet<u64>,
+    /// Blocks of data.
+    pub(super) blocks: u64,
+    /// Map nodes.
     nodes: u64,
+    /// Blocks that are to be shared cannot be.
+    unshareable: bool,
+}
+
+impl Needs {
+    /// Leaves that it may change.
+    pub(super) fn touched(&self) -> u64 {
+        wide(self.leaves.len() + self.shared.union(&self.released).count())
+    }
+}
+
+/// Leaves of the shared layer to whose blocks `entries` refer.
+fn leaves_referred_to(entries: &[Entry]) -> impl Iterator<Item = u64> {
+    entries.iter().filter_map(|entry| entry.location.shared_block()).map(leaf_of)
 }

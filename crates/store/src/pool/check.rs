@@ -2,7 +2,7 @@
 
 use super::Pool;
 use crate::engine::Engine;
-use crate::format::{LayerId, Location, SegmentId};
+use crate::format::{BlockAddress, LayerId, Location, SegmentId};
 use crate::map::{Next, NodeKey};
 use crate::options::CheckReport;
 use crate::state::{Needed, State};
@@ -14,6 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Tally {
     live: BTreeMap<SegmentId, u32>,
     seen: BTreeSet<Location>,
+    /// How many entries refer to each shared block.
+    references: BTreeMap<BlockAddress, u32>,
+    /// How many there are by the accounts.
+    counts: BTreeMap<BlockAddress, i64>,
     report: CheckReport,
 }
 
@@ -73,6 +77,22 @@ impl Engine {
 }
 
 impl Tally {
+    fn compare_references(&mut self) {
+        for (number, counted) in std::mem::take(&mut self.references) {
+            match self.counts.remove(&number) {
+                Some(said) if said == i64::from(counted) => {}
+                Some(said) => self
+                    .problem(format!("shared block {number}: {counted} references, the account says {said}")),
+                None => self.problem(format!("shared block {number} is lost, with {counted} references")),
+            }
+        }
+        for (number, said) in std::mem::take(&mut self.counts) {
+            if said != 0 {
+                self.problem(format!("shared block {number}: no references, the account says {said}"));
+            }
+        }
+    }
+
     fn problem(&mut self, what: String) {
         self.report.problems.push(what);
     }
@@ -105,10 +125,19 @@ impl State {
             return Err(Needed { layer: id, load });
         }
         let Some(entries) = layer.map.leaf(leaf) else { return Ok(Some(leaf + 1)) };
-        for entry in entries.iter().filter(|entry| entry.location.is_place()) {
+        for (slot, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.location.is_mapped()) {
+            *mapped += 1;
+            if let Some(number) = entry.location.shared_block() {
+                *tally.references.entry(number).or_default() += 1;
+                continue;
+            }
             tally.count(entry.location);
             tally.report.data_blocks += 1;
-            *mapped += 1;
+            if id == LayerId::SHARED {
+                let number = BlockAddress((leaf << 8) + crate::number::wide(slot));
+                let pending = self.pending.of(number);
+                tally.counts.insert(number, i64::from(entry.checksum) + i64::from(pending));
+            }
         }
         for level in 0..=layer.map.root_level() {
             nodes.insert(NodeKey::leaf(leaf).ancestor(level));
@@ -117,6 +146,7 @@ impl State {
     }
 
     fn compare(&self, tally: &mut Tally, (slabs, accounted): (u64, u64)) {
+        tally.compare_references();
         for (id, segment) in self.segments.iter() {
             let counted = tally.live.remove(&id).unwrap_or(0);
             if counted != segment.live {

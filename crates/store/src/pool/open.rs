@@ -1,7 +1,9 @@
 //! Making and opening pools.
 
 use crate::background::Background;
-use crate::catalog::{Catalog, Changes, DiskRecord, Image, PoolRecord, SegmentRecord, SlabSource};
+use crate::catalog::{
+    Catalog, Changes, DiskRecord, Image, LayerRecord, PoolRecord, SegmentRecord, SlabSource,
+};
 use crate::engine::{Engine, run_blocking};
 use crate::format::label::{Label, NAME_BYTES_MAX, SLAB_SHIFT, SlabExtent, read_newest};
 use crate::format::{BLOCK_BYTES, DiskIndex, LayerId, SegmentId, Seq, SlabIndex};
@@ -10,6 +12,7 @@ use crate::log::HostLog;
 use crate::number::{narrow, wide};
 use crate::options::{Health, PoolOptions};
 use crate::segment::{Phase, Segment, Segments};
+use crate::share::Pending;
 use crate::space::{Budget, POOL_SLABS_MIN, SharedSlabs};
 use crate::state::{Counters, State, Sums, VolumeEntry};
 use crate::volume::Shared;
@@ -53,6 +56,7 @@ pub(super) async fn format(
         return refuse(format!("is too small for a pool: it needs {least} bytes"));
     }
     let label = Label {
+        sharing: false,
         disk_index: DiskIndex(0),
         pool: runtime.random_id(),
         disk: runtime.random_id(),
@@ -223,11 +227,16 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         log_since_cut: 0,
         health: Health::Healthy,
         closing: false,
+        sharing: false,
+        pending: Pending::default(),
         counters: Counters::default(),
         background: Background::default(),
     };
     for (id, record) in &image.layers {
         state.insert_layer(*id, Layer::new(*record));
+    }
+    if !image.layers.contains_key(&LayerId::SHARED) {
+        state.insert_layer(LayerId::SHARED, Layer::new(LayerRecord::default()));
     }
     for (id, record) in &image.volumes {
         let shared = Shared::new(*id, record);

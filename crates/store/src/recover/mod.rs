@@ -179,7 +179,7 @@ fn is_whole(descriptor: &Descriptor, data: &Bytes) -> bool {
         match &piece.kind {
             PieceKind::Data(checksums) => checksums.iter().all(|checksum| fits(*checksum)),
             PieceKind::Relocated(moves) => moves.iter().all(|step| fits(step.checksum)),
-            PieceKind::Zeros(_) => true,
+            PieceKind::Zeros(_) | PieceKind::Copy { .. } => true,
             PieceKind::Node { checksum, .. } => fits(*checksum),
         }
     })

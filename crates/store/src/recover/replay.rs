@@ -129,6 +129,12 @@ impl Engine {
                 }
                 state.apply_moves(layer, piece.address, moves, segment, block);
             }
+            PieceKind::Copy { layer: source, address, .. } => {
+                let _ = state.look_at_source(*source, *address, count, &mut BTreeSet::new())?;
+                state.make_leaves(piece.layer, leaves_of(piece.address, count))?;
+                let references = state.adopt(*source, *address, count);
+                state.apply_copy(piece.layer, piece.address, &references);
+            }
             PieceKind::Node { .. } => {}
         }
         Ok(())
@@ -167,11 +173,19 @@ impl State {
             let i = narrow(wide(i));
             let address = BlockAddress(first.0 + u64::from(i));
             let Some(map) = self.map(layer) else { return taken };
-            let entry = map.get(address);
-            if entry.location == step.from && entry.checksum == step.checksum && step.from.is_place() {
-                let slot = slot_of(address);
-                let new = entry_at(segment, block + i, step.checksum);
-                self.edit_leaf(layer, leaf_of(address), slot..slot + 1, |_, _| new);
+            let mut entry = map.get(address);
+            let mut home = (layer, address);
+            if let Some(number) = entry.location.shared_block() {
+                // It has become shared since it was gathered.
+                home = (LayerId::SHARED, number);
+                entry = self.map(LayerId::SHARED).map(|map| map.get(number)).unwrap_or_default();
+            }
+            // In the shared layer a count stands in the checksum's place.
+            let same = home.0 == LayerId::SHARED || entry.checksum == step.checksum;
+            if entry.location == step.from && same && step.from.is_place() {
+                let slot = slot_of(home.1);
+                let new = entry_at(segment, block + i, entry.checksum);
+                self.edit_leaf(home.0, leaf_of(home.1), slot..slot + 1, |_, _| new);
                 taken += 1;
             }
         }

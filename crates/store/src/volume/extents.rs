@@ -75,7 +75,7 @@ impl State {
         let slots = slots_in(leaf, at, count);
         let views = self.views(top, leaf, slots.clone())?;
         for slot in slots {
-            add(stretches, entry_in(&views, slot).location.is_place(), 1);
+            add(stretches, entry_in(&views, slot).location.is_mapped(), 1);
         }
         Ok(BlockAddress(at.0 + count))
     }

@@ -1,5 +1,6 @@
 //! A volume of the pool.
 
+mod copy;
 mod extents;
 mod ranges;
 mod read;
@@ -198,5 +199,15 @@ impl Volume for StoreVolume {
 
     fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>> {
         Box::pin(self.find_extents(offset, len, extents_max))
+    }
+
+    fn copy_from<'a>(
+        &'a self,
+        offset: u64,
+        len: u64,
+        source: &'a dyn Volume,
+        source_offset: u64,
+    ) -> Option<BoxFuture<'a, Result<Vec<ByteRange>>>> {
+        self.share_from(offset, len, source, source_offset)
     }
 }

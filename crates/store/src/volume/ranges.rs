@@ -13,13 +13,14 @@ use std::task::{Poll, Waker};
 #[derive(Debug, Clone, Copy)]
 struct Claim {
     id: u64,
-    first: u64,
-    end: u64,
+    /// Two ranges; one may be empty.
+    ranges: [(u64, u64); 2],
 }
 
 impl Claim {
     fn conflicts(&self, other: &Self) -> bool {
-        self.first < other.end && other.first < self.end
+        let overlap = |a: (u64, u64), b: (u64, u64)| a.0 < b.1 && b.0 < a.1;
+        self.ranges.iter().any(|own| other.ranges.iter().any(|theirs| overlap(*own, *theirs)))
     }
 }
 
@@ -45,11 +46,21 @@ pub(crate) struct RangeGuard {
 impl Ranges {
     /// Waits until blocks `first..first + count` can be held.
     pub(crate) async fn hold(self: &Arc<Self>, first: BlockAddress, count: u64) -> Arc<RangeGuard> {
+        self.hold_two((first, count), (BlockAddress(0), 0)).await
+    }
+
+    /// Waits until both ranges can be held: neither is held while the other is waited for.
+    pub(crate) async fn hold_two(
+        self: &Arc<Self>,
+        one: (BlockAddress, u64),
+        other: (BlockAddress, u64),
+    ) -> Arc<RangeGuard> {
+        let range = |(first, count): (BlockAddress, u64)| (first.0, first.0.saturating_add(count));
         let guard = {
             let mut claims = self.claims.lock();
             let id = claims.next;
             claims.next += 1;
-            let claim = Claim { id, first: first.0, end: first.0.saturating_add(count) };
+            let claim = Claim { id, ranges: [range(one), range(other)] };
             let free = !claims.held.iter().any(|held| held.conflicts(&claim))
                 && !claims.waiting.iter().any(|(waiting, _)| waiting.conflicts(&claim));
             let guard = Arc::new(RangeGuard { ranges: Arc::clone(self), id });
@@ -142,6 +153,22 @@ mod tests {
         assert!(poll(third.as_mut()).is_none());
         drop(second);
         assert!(poll(third.as_mut()).is_some());
+    }
+
+    #[test]
+    fn two_ranges_are_held_together_and_waited_for_without_holding_either() {
+        let ranges = Arc::new(Ranges::default());
+        let last = poll(pin!(ranges.hold(BlockAddress(100), 5))).unwrap();
+        let mut both = pin!(ranges.hold_two((BlockAddress(0), 5), (BlockAddress(104), 1)));
+        assert!(poll(both.as_mut()).is_none());
+        let mut all = pin!(ranges.hold(BlockAddress(0), u64::MAX));
+        assert!(poll(all.as_mut()).is_none());
+        drop(last);
+        let both = poll(both.as_mut()).unwrap();
+        assert!(poll(all.as_mut()).is_none());
+        assert!(poll(pin!(ranges.hold(BlockAddress(50), 1))).is_none(), "somebody waits for all");
+        drop(both);
+        assert!(poll(all.as_mut()).is_some());
     }
 
     #[test]

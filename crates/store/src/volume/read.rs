@@ -4,7 +4,7 @@ use super::{Blocks, StoreVolume};
 use crate::engine::Engine;
 use crate::format::node::Entry;
 use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, LayerId, Location, SegmentId, crc32c};
-use crate::map::{Entries, Find, leaves_of};
+use crate::map::{Entries, leaves_of};
 use crate::number::{len_of, wide};
 use crate::state::{Needed, State, slots_in};
 use block::{BlockError, ErrorKind, Result};
@@ -163,7 +163,16 @@ impl State {
             let views = self.views(top, leaf, slots.clone())?;
             for slot in slots {
                 let address = BlockAddress((leaf << 8) + wide(slot));
-                self.add_block(&mut runs, address, entry_in(&views, slot));
+                let entry = entry_in(&views, slot);
+                match entry.location.shared_block() {
+                    None => self.add_block(&mut runs, address, entry),
+                    Some(number) => match self.shared_place(number)? {
+                        place if place.is_place() => {
+                            self.add_block(&mut runs, address, Entry { location: place, ..entry });
+                        }
+                        _ => runs.push(Run::Lost(address)),
+                    },
+                }
             }
         }
         for run in &runs {
@@ -181,22 +190,7 @@ impl State {
         leaf: u64,
         slots: std::ops::Range<usize>,
     ) -> std::result::Result<Vec<Arc<Entries>>, Needed> {
-        let mut views: Vec<Arc<Entries>> = Vec::with_capacity(1);
-        let mut at = Some(top);
-        while let Some(id) = at {
-            let Some(layer) = self.layers.get_mut(&id) else { break };
-            at = layer.parent;
-            if let Some(entries) = layer.map.leaf(leaf) {
-                views.push(Arc::clone(entries));
-                let decided = |slot: usize| entry_in(&views, slot).location != Location::NONE;
-                if at.is_none() || slots.clone().all(decided) {
-                    break;
-                }
-            } else if let Find::Load(load) = layer.map.find(leaf) {
-                return Err(Needed { layer: id, load });
-            }
-        }
-        Ok(views)
+        Ok(self.owners(top, leaf, slots)?.into_iter().map(|(_, entries)| entries).collect())
     }
 
     fn add_block(&self, runs: &mut Vec<Run>, address: BlockAddress, entry: Entry) {

@@ -2,7 +2,7 @@
 
 use super::StoreVolume;
 use crate::format::{BLOCK_BYTES, BlockAddress};
-use crate::log::{Payload, Write};
+use crate::log::{Guard, Payload, Write};
 use crate::number::len_of;
 use block::{ByteRange, Result};
 use bytes::Bytes;
@@ -53,12 +53,23 @@ impl StoreVolume {
     }
 
     async fn unmap_blocks(&self, first: BlockAddress, count: u64, durable: bool) -> Result<()> {
-        let (mut at, end) = (first.0, first.0 + count);
         // Held as a whole: a write that comes later is not undone by a step that comes later still.
-        let guard = self.shared.ranges.hold(first, count).await;
+        let guard: Guard = self.shared.ranges.hold(first, count).await;
+        self.unmap_held(first, count, durable, &guard).await
+    }
+
+    /// Unmaps a range that `guard` holds.
+    pub(super) async fn unmap_held(
+        &self,
+        first: BlockAddress,
+        count: u64,
+        durable: bool,
+        guard: &Guard,
+    ) -> Result<()> {
+        let (mut at, end) = (first.0, first.0 + count);
         while at < end {
             let wanted = (end - at).min(STEP_BLOCKS);
-            let guard = Arc::clone(&guard);
+            let guard = Arc::clone(guard);
             self.check(0, 0)?;
             let layer = self.shared.top();
             let leaves = count_of_leaves(self.engine.state().budget.dirty_nodes);

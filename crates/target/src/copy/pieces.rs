@@ -88,31 +88,40 @@ impl Job<'_> {
         for window in split(range, WINDOW) {
             self.check()?;
             source.admit()?;
-            if self.share(source, window).await? {
-                self.progress.advance(window.len);
-                continue;
+            let mut done = 0;
+            for left in self.share(source, window).await? {
+                // Progress is told in order: what is shared counts when all before it is copied.
+                self.progress.advance(left.offset - done);
+                self.move_runs(source, part(window, left.offset, left.len)).await?;
+                done = left.offset + left.len;
             }
-            for run in self.runs(source, window).await? {
-                match run {
-                    Run::Hole(hole) => self.zero(hole).await?,
-                    Run::Data(data) => self.move_data(source, data).await?,
-                }
+            self.progress.advance(window.len - done);
+        }
+        Ok(())
+    }
+
+    async fn move_runs(&self, source: &End, range: CopyRange) -> Result<(), CopyFault> {
+        for run in self.runs(source, range).await? {
+            match run {
+                Run::Hole(hole) => self.zero(hole).await?,
+                Run::Data(data) => self.move_data(source, data).await?,
             }
         }
         Ok(())
     }
 
-    /// True if the destination has taken over the source's blocks.
-    async fn share(&self, source: &End, range: CopyRange) -> Result<bool, CopyFault> {
+    /// Has the destination take over the source's blocks. Returns what is left to be moved, from the start of the range
+    /// on.
+    async fn share(&self, source: &End, range: CopyRange) -> Result<Vec<block::ByteRange>, CopyFault> {
         let CopyRange { source_offset, destination_offset, len } = range;
         let (_, piece) = self.destination.begin(ByteRange { offset: destination_offset, len })?;
         let from: &dyn Volume = &**source.unit.volume();
         let shared = self.destination.unit.volume().copy_from(destination_offset, len, from, source_offset);
-        let Some(shared) = shared else { return Ok(false) };
-        shared.await.map_err(|error| failed(&error, CopySide::Destination))?;
+        let Some(shared) = shared else { return Ok(vec![block::ByteRange { offset: 0, len }]) };
+        let left = shared.await.map_err(|error| failed(&error, CopySide::Destination))?;
         drop(piece);
         self.check()?;
-        Ok(true)
+        Ok(left)
     }
 
     /// The source's runs of blocks that are there and that are not.

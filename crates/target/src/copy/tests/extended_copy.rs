@@ -121,6 +121,9 @@ async fn volumes_that_can_share_blocks_do() {
     assert_eq!(destination.volume.bytes(2 * MIB, 2 * MIB), pattern(1, 2 * MIB));
     assert_eq!(destination.volume.shared.load(Ordering::SeqCst), 2 * MIB);
     assert_eq!(source.volume.reads.load(Ordering::SeqCst), 0);
+    good(&source, &list(1, 2, 512, &[(4096, 0, 8195)])).await;
+    assert_eq!(destination.volume.bytes(8195 * 512, 2 * MIB), pattern(1, 2 * MIB));
+    assert_eq!(destination.volume.shared.load(Ordering::SeqCst), 4 * MIB - 4096, "both ends are moved");
     good(&source, &list(1, 1, 512, &[(4096, 0, 8)])).await;
     assert_eq!(source.volume.shared.load(Ordering::SeqCst), 0, "what overlaps is moved");
 }

@@ -177,12 +177,20 @@ impl Volume for Sparse {
         len: u64,
         source: &'a dyn Volume,
         source_offset: u64,
-    ) -> Option<BoxFuture<'a, Result<()>>> {
+    ) -> Option<BoxFuture<'a, Result<Vec<ByteRange>>>> {
         let source = (source as &dyn std::any::Any).downcast_ref::<Self>().filter(|_| self.shares)?;
         Some(Box::pin(async move {
-            self.shared.fetch_add(len, Ordering::SeqCst);
-            self.put(offset, &source.bytes(source_offset, len));
-            Ok(())
+            // Whole blocks only: the rest is the caller's.
+            let (first, end) = (offset.next_multiple_of(BLOCK), (offset + len) / BLOCK * BLOCK);
+            let (head, whole) = (first - offset, end.saturating_sub(first));
+            self.shared.fetch_add(whole, Ordering::SeqCst);
+            self.put(first, &source.bytes(source_offset + head, whole));
+            let parts = [(0, head), (head + whole, len - head - whole)];
+            Ok(parts
+                .into_iter()
+                .filter(|part| part.1 > 0)
+                .map(|(offset, len)| ByteRange { offset, len })
+                .collect())
         }))
     }
 }
