@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What every run has to exercise.
-const EXERCISED: [&str; 40] = [
+const EXERCISED: [&str; 42] = [
     "schedules",
     "openings",
     "crashes at work",
@@ -29,6 +29,8 @@ const EXERCISED: [&str; 40] = [
     "unmaps",
     "compare and writes that were equal",
     "compare and writes that differed",
+    "copies",
+    "copies that shared blocks",
     "flushes",
     "abandoned writes",
     "extents",

@@ -16,29 +16,29 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// A volume and a range of its sectors.
-struct Place {
-    id: VolumeId,
-    volume: Arc<dyn Volume>,
-    first: u32,
-    count: u32,
+pub(super) struct Place {
+    pub(super) id: VolumeId,
+    pub(super) volume: Arc<dyn Volume>,
+    pub(super) first: u32,
+    pub(super) count: u32,
 }
 
 impl Place {
-    fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         u64::from(self.first) * SECTOR as u64
     }
 
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         u64::from(self.count) * SECTOR as u64
     }
 
-    fn describe(&self, what: &str) -> String {
+    pub(super) fn describe(&self, what: &str) -> String {
         format!("{what} volume {} sectors {}+{}", name(&self.id), self.first, self.count)
     }
 }
 
 /// A range of some volume: hot blocks more often than others, whole blocks more often than parts.
-fn place(life: &Life, rng: &mut Rng, writable: bool, sectors_max: u64) -> Option<Place> {
+pub(super) fn place(life: &Life, rng: &mut Rng, writable: bool, sectors_max: u64) -> Option<Place> {
     let id = some_volume(life, rng, writable)?;
     let sectors = u64::from(life.world.model.lock().volume(&id)?.sectors());
     let (kind, mixture) = (rng.below(100), life.world.plan.mixture);
@@ -98,7 +98,7 @@ fn begin_atomic(life: &Life, place: &Place, zeros: bool, durable: bool) -> Optio
 }
 
 /// A write, unmap or compare-and-write failed.
-fn write_failed(life: &Life, place: &Place, write: WriteId, what: &str, error: &BlockError) {
+pub(super) fn write_failed(life: &Life, place: &Place, write: WriteId, what: &str, error: &BlockError) {
     life.judge(&place.id, &place.describe(what), error);
     let mut model = life.world.model.lock();
     // A write of one block, and one that is all or nothing, is refused or done; of a larger one, a part may be done when space runs out.

@@ -1,6 +1,7 @@
 //! Hosts and administrators: each client does one operation after the other, several clients at once.
 
 mod admin;
+mod copy;
 mod io;
 mod space;
 
@@ -19,12 +20,13 @@ use std::time::Duration;
 const VOLUMES_MAX: usize = 8;
 
 /// Operations and their weights, by mixture: any, contention, full, layers.
-const WEIGHTS: [(Operation, [u64; 4]); 16] = [
+const WEIGHTS: [(Operation, [u64; 4]); 17] = [
     (Operation::Write, [400, 450, 600, 300]),
     (Operation::WriteAtomic, [70, 150, 70, 50]),
     (Operation::Read, [180, 250, 80, 200]),
     (Operation::Unmap, [70, 60, 40, 60]),
     (Operation::CompareAndWrite, [50, 150, 5, 20]),
+    (Operation::Copy, [70, 60, 50, 80]),
     (Operation::Flush, [50, 60, 10, 30]),
     (Operation::AbandonWrite, [10, 10, 5, 10]),
     (Operation::Extents, [20, 10, 5, 20]),
@@ -45,6 +47,7 @@ enum Operation {
     Read,
     Unmap,
     CompareAndWrite,
+    Copy,
     Flush,
     AbandonWrite,
     Extents,
@@ -100,6 +103,7 @@ async fn one(life: &Arc<Life>, rng: &mut Rng) {
         Operation::Read => io::read(life, rng).await,
         Operation::Unmap => io::unmap(life, rng).await,
         Operation::CompareAndWrite => io::compare_and_write(life, rng).await,
+        Operation::Copy => copy::copy(life, rng).await,
         Operation::Flush => io::flush(life, rng).await,
         Operation::AbandonWrite => io::abandon_write(life, rng).await,
         Operation::Extents => io::extents(life, rng).await,

@@ -16,6 +16,7 @@ static ZEROS: [u8; 4096] = [0; 4096];
 /// A sector that was read: its number, and the candidates that it may be.
 struct Found {
     sector: u32,
+    read: Content,
     matches: Vec<Candidate>,
 }
 
@@ -57,6 +58,7 @@ impl Model {
         }
         for sector in &found {
             volume.learn(sector, start, now, &self.writes);
+            settle(sector, &mut self.writes);
         }
         Ok(())
     }
@@ -80,6 +82,7 @@ impl Model {
             // Zeros may come from several writes: which one it was stays open.
             let settled = |candidate: &Candidate| Candidate { killed: None, limit: start, ..*candidate };
             volume.set(sector.sector, sector.matches.iter().map(settled).collect());
+            settle(sector, &mut self.writes);
         }
         Ok(())
     }
@@ -129,7 +132,8 @@ impl Model {
         let expected = content(bytes);
         let mut candidates = volume.candidates(sector).into_iter();
         let differs = candidates.any(|candidate| {
-            candidate.visible_since(start) && self.writes.content(candidate.write, sector) != expected
+            let contents = self.writes.contents(candidate.write, sector);
+            candidate.visible_since(start) && contents.iter().any(|content| *content != expected)
         });
         let id = name(id);
         if differs { Ok(()) } else { Err(Violation(format!("volume {id} sector {sector}: no difference"))) }
@@ -167,6 +171,13 @@ impl Model {
     }
 }
 
+/// What was found is what a copy made of the sector, if it was that.
+fn settle(found: &Found, writes: &mut Writes) {
+    if let [only] = found.matches.as_slice() {
+        writes.settle(only.write, found.sector, found.read);
+    }
+}
+
 impl VolumeModel {
     /// Which candidates visible since `start` each sector of `data` may be. Blocks that certainly hold what they
     /// hold, and do, are left out.
@@ -199,7 +210,7 @@ impl VolumeModel {
         }
         for (sector, bytes) in (first..).zip(data.chunks(SECTOR)) {
             let read = content(bytes);
-            if writes.content(self.base[sector as usize], sector) != read {
+            if !writes.may_be(self.base[sector as usize], sector, read) {
                 return Err(self.wrong(sector, read, writes));
             }
         }
@@ -208,20 +219,20 @@ impl VolumeModel {
 
     fn find_one(&self, sector: u32, read: Content, start: Time, writes: &Writes) -> Result<Found, Violation> {
         let fits = |candidate: &Candidate| {
-            candidate.visible_since(start) && writes.content(candidate.write, sector) == read
+            candidate.visible_since(start) && writes.may_be(candidate.write, sector, read)
         };
         let matches: Vec<_> = self.candidates(sector).into_iter().filter(fits).collect();
         if matches.is_empty() {
             return Err(self.wrong(sector, read, writes));
         }
-        Ok(Found { sector, matches })
+        Ok(Found { sector, read, matches })
     }
 
     /// When the newest of the writes that `data` may come from had ended.
     fn newest_end(&self, first: u32, data: &[u8], writes: &Writes) -> Time {
         let ends = (first..).zip(data.chunks(SECTOR)).flat_map(|(sector, bytes)| {
             let read = content(bytes);
-            let fits = move |candidate: &Candidate| writes.content(candidate.write, sector) == read;
+            let fits = move |candidate: &Candidate| writes.may_be(candidate.write, sector, read);
             self.candidates(sector).into_iter().filter(fits)
         });
         ends.map(|candidate| writes.of(candidate.write).end.min(candidate.limit)).max().unwrap_or(Time::MAX)

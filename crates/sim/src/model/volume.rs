@@ -128,12 +128,12 @@ impl VolumeModel {
     /// What `sector` certainly holds, if that is certain.
     pub(super) fn certain(&self, sector: u32, writes: &Writes) -> Option<Content> {
         let Some(cell) = self.cells.get(&sector) else {
-            return self.base.get(sector as usize).map(|&write| writes.content(write, sector));
+            return self.base.get(sector as usize).and_then(|&write| writes.content(write, sector));
         };
         let alive = cell.iter().filter(|candidate| candidate.killed.is_none());
         let mut contents = alive.map(|candidate| writes.content(candidate.write, sector));
-        let first = contents.next()?;
-        contents.all(|other| other == first).then_some(first)
+        let first = contents.next()??;
+        contents.all(|other| other == Some(first)).then_some(first)
     }
 
     pub(super) fn add(&mut self, write: WriteId, sectors: Range<u32>) {
@@ -235,8 +235,8 @@ impl VolumeModel {
                 Some((killer, at)) => at >= horizon || (self.forgetful && !self.secured(killer, writes)),
             };
             let cell: Vec<_> = cell.into_iter().filter(keep).collect();
-            let settled = matches!(cell.as_slice(), [only]
-                if writes.of(only.write).state == WriteState::Acked || only.limit != Time::MAX);
+            let settled = matches!(cell.as_slice(), [only] if writes.content(only.write, sector).is_some()
+                && (writes.of(only.write).state == WriteState::Acked || only.limit != Time::MAX));
             if settled {
                 self.set(sector, cell);
             } else {

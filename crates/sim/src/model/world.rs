@@ -39,8 +39,17 @@ impl Write {
     }
 }
 
-/// All writes, by number.
-pub(super) struct Writes(pub(super) Vec<Write>);
+/// All writes, by number, and of those that copied, what each sector may have become.
+pub(super) struct Writes(pub(super) Vec<Write>, BTreeMap<WriteId, Vec<Vec<Content>>>);
+
+/// A copy without an answer yet: what is written to its source meanwhile may be what it copies.
+struct Copying {
+    write: WriteId,
+    source: VolumeId,
+    first: u32,
+    count: u32,
+    target: VolumeId,
+}
 
 impl Writes {
     pub(super) fn of(&self, id: WriteId) -> &Write {
@@ -50,13 +59,47 @@ impl Writes {
     /// A write, for reports.
     pub(super) fn describe(&self, id: WriteId) -> String {
         let Write { first, count, start, end, state, zeros, .. } = self.of(id);
-        let kind = if *zeros { "zeros" } else { "data" };
+        let kind = match self.1.contains_key(&id) {
+            true => "copy",
+            false if *zeros => "zeros",
+            false => "data",
+        };
         format!("write {} ({kind} {first}+{count}, {state:?}, {start}..{end})", id.0)
     }
 
-    /// What `sector` holds if `id` was the last write to it.
-    pub(super) fn content(&self, id: WriteId, sector: u32) -> Content {
-        if self.of(id).zeros { Content::Zeros } else { Content::Stamp { write: id, sector } }
+    /// What `sector` holds if `id` was the last write to it, if that is certain.
+    pub(super) fn content(&self, id: WriteId, sector: u32) -> Option<Content> {
+        match self.contents(id, sector)[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// All that `sector` may hold if `id` was the last write to it.
+    pub(super) fn contents(&self, id: WriteId, sector: u32) -> Vec<Content> {
+        let write = self.of(id);
+        match self.1.get(&id) {
+            Some(copied) => copied[(sector - write.first) as usize].clone(),
+            None if write.zeros => vec![Content::Zeros],
+            None => vec![Content::Stamp { write: id, sector }],
+        }
+    }
+
+    /// True if `sector` may hold `content` if `id` was the last write to it.
+    pub(super) fn may_be(&self, id: WriteId, sector: u32, content: Content) -> bool {
+        match self.1.get(&id) {
+            Some(copied) => copied[(sector - self.of(id).first) as usize].contains(&content),
+            None if self.of(id).zeros => content == Content::Zeros,
+            None => content == Content::Stamp { write: id, sector },
+        }
+    }
+
+    /// `sector` was found to hold `content`, which `id` made it.
+    pub(super) fn settle(&mut self, id: WriteId, sector: u32, content: Content) {
+        let first = self.of(id).first;
+        if let Some(copied) = self.1.get_mut(&id) {
+            copied[(sector - first) as usize] = vec![content];
+        }
     }
 }
 
@@ -65,6 +108,7 @@ pub struct Model {
     pub(super) writes: Writes,
     pub(super) volumes: BTreeMap<VolumeId, VolumeModel>,
     pub(super) clock: Time,
+    copying: Vec<Copying>,
 }
 
 impl Default for Model {
@@ -88,7 +132,8 @@ impl Model {
             whole: false,
             swaps_after: Time::MAX,
         };
-        Self { writes: Writes(vec![nothing]), volumes: BTreeMap::new(), clock: 1 }
+        let writes = Writes(vec![nothing], BTreeMap::new());
+        Self { writes, volumes: BTreeMap::new(), clock: 1, copying: Vec::new() }
     }
 
     /// The next moment.
@@ -181,6 +226,7 @@ impl Model {
         self.writes.0.push(write);
         let write = WriteId(self.writes.0.len() as u32 - 1);
         self.get(id).add(write, first..first + count);
+        self.note_for_copies(id, write);
         write
     }
 
@@ -193,6 +239,60 @@ impl Model {
     #[must_use]
     pub fn is_whole(&self, write: WriteId) -> bool {
         self.writes.of(write).whole
+    }
+
+    /// A copy of `count` sectors begins, to those from `first` on of `id`, from a range that does not overlap. It is a
+    /// write of what a reader of the source finds between now and its end.
+    pub fn begin_copy(
+        &mut self,
+        id: &VolumeId,
+        first: u32,
+        count: u32,
+        (source, from): (&VolumeId, u32),
+    ) -> WriteId {
+        let of_sector = |sector: u32| {
+            let candidates =
+                self.volumes.get(source).map(|volume| volume.candidates(sector)).unwrap_or_default();
+            let alive = candidates.into_iter().filter(|candidate| candidate.killed.is_none());
+            let mut contents = Vec::new();
+            for content in alive.flat_map(|candidate| self.writes.contents(candidate.write, sector)) {
+                if !contents.contains(&content) {
+                    contents.push(content);
+                }
+            }
+            contents
+        };
+        let contents = (from..from + count).map(of_sector).collect();
+        let write = WriteId(self.writes.0.len() as u32);
+        self.writes.1.insert(write, contents);
+        self.copying.push(Copying { write, source: *source, first: from, count, target: *id });
+        self.begin_write(id, first, count, false, false)
+    }
+
+    /// What `write` writes to `id` may be what copies on their way find there.
+    fn note_for_copies(&mut self, id: &VolumeId, write: WriteId) {
+        let Write { first, count, .. } = *self.writes.of(write);
+        // What one copy may find it may bring to the source of another.
+        let mut news = vec![(*id, write, first..first + count)];
+        while let Some((id, write, range)) = news.pop() {
+            for copying in
+                self.copying.iter().filter(|copying| copying.source == id && copying.write != write)
+            {
+                let to = *self.writes.of(copying.write);
+                let end = range.end.min(copying.first + copying.count);
+                for sector in range.start.max(copying.first)..end {
+                    let target = to.first + (sector - copying.first);
+                    for content in self.writes.contents(write, sector) {
+                        let copied = self.writes.1.get_mut(&copying.write).expect("copies have contents");
+                        let of_sector = &mut copied[(target - to.first) as usize];
+                        if !of_sector.contains(&content) {
+                            of_sector.push(content);
+                            news.push((copying.target, copying.write, target..target + 1));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// The write was acknowledged.
@@ -220,6 +320,7 @@ impl Model {
     }
 
     fn end(&mut self, write: WriteId, state: WriteState, now: Time) {
+        self.copying.retain(|copying| copying.write != write);
         let entry = &mut self.writes.0[write.0 as usize];
         entry.state = state;
         entry.end = now;
@@ -235,6 +336,7 @@ impl Model {
     /// The engine has crashed: from now on the candidates are what the crash may have left.
     pub fn crash(&mut self, crash: Crash) {
         let now = self.tick();
+        self.copying.clear();
         for write in self.writes.0.iter_mut().filter(|write| write.state == WriteState::Flying) {
             write.state = WriteState::Failed;
             write.end = now;
