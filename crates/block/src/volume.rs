@@ -152,8 +152,8 @@ pub trait Volume: Any + Send + Sync + 'static {
     /// happened: the caller moves the bytes. An implementation finds its own kind by downcasting `source`.
     ///
     /// The parts that come back, relative to the start of the range, in order and apart, are as they were: the caller
-    /// moves these. The ranges do not overlap. As with [`Volume::write`], each 4 KiB block is changed whole or not at
-    /// all; the change is durable after the next [`Volume::flush`].
+    /// moves these. The ranges do not overlap. As with [`Volume::write`] of default durability, each 4 KiB block is
+    /// changed whole or not at all.
     ///
     /// # Errors
     /// As [`Volume::read`] of the source and [`Volume::write`].

@@ -36,20 +36,16 @@ fn source(life: &Life, rng: &mut Rng, to: &Place) -> Option<Source> {
 pub(super) async fn copy(life: &Arc<Life>, rng: &mut Rng) {
     let Some(to) = place(life, rng, true, 2048) else { return };
     let Some(from) = source(life, rng, &to) else { return };
-    let (write, buffered) = {
+    let write = {
         let mut model = life.world.model.lock();
-        let Some(buffered) = model.volume(&to.id).map(|volume| volume.buffered) else { return };
-        if model.volume(&from.id).is_none() {
+        if model.volume(&to.id).is_none() || model.volume(&from.id).is_none() {
             return;
         }
-        (model.begin_copy(&to.id, to.first, to.count, (&from.id, from.first)), buffered)
+        model.begin_copy(&to.id, to.first, to.count, (&from.id, from.first))
     };
     let what = format!("copy from volume {} sector {} to", name(&from.id), from.first);
     let (serial, _) = life.begin(to.describe(&what));
-    let mut result = run(life, &to, &from).await;
-    if let (Ok(()), false) = (&result, buffered) {
-        result = to.volume.flush().await;
-    }
+    let result = run(life, &to, &from).await;
     if !life.end(serial) {
         return;
     }

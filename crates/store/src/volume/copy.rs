@@ -142,7 +142,7 @@ impl StoreVolume {
                 },
                 Part::Hole => {
                     self.share_step(std::mem::take(&mut step), guards).await?;
-                    self.unmap_held(target, plan.count, false, guards).await?;
+                    self.unmap_held(target, plan.count, !self.shared.buffered, guards).await?;
                 }
                 Part::Share(runs) => {
                     step.add(target, (job.source, BlockAddress(job.from.0 + at)), &runs);
@@ -164,8 +164,8 @@ impl StoreVolume {
         }
         self.check(0, 0)?;
         let guard = Arc::clone(guards);
-        let write =
-            Write { layer: self.shared.top(), pieces: step.pieces, durable: false, guard: Some(guard) };
+        let durable = !self.shared.buffered;
+        let write = Write { layer: self.shared.top(), pieces: step.pieces, durable, guard: Some(guard) };
         self.engine.write(write).await
     }
 }
