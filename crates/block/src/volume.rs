@@ -115,10 +115,11 @@ pub trait Volume: Any + Send + Sync + 'static {
         Box::pin(ready(Err(error)))
     }
 
-    /// Gives the space of the ranges back; they read as zeros. Never fails for want of space.
+    /// Gives the space of the ranges back; they read as zeros. Whole map units never fail for want of space; a part of
+    /// one that a snapshot, clone or copy refers to as well may, as a write.
     ///
     /// # Errors
-    /// `Invalid` past the end; `Device`; `ReadOnly`.
+    /// `Invalid` past the end; `NoSpace` as said; `Device`; `ReadOnly`.
     fn unmap(&self, ranges: Vec<ByteRange>) -> BoxFuture<'_, Result<()>>;
 
     /// Compares the range at `offset` with `expected`, and if equal writes `data` (of the same length), with no

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ID: [u8; 16] = [9; 16];
+/// The volume that shares its blocks.
+const COPY: [u8; 16] = [8; 16];
 const BLOCKS: u64 = 512;
 
 const SETUP: Setup = Setup {
@@ -72,6 +74,16 @@ async fn open(disk: &SimDisk, executor: &Executor, new: bool) -> Arc<dyn EngineP
     }
 }
 
+/// A second volume that shares all that can be shared with the first.
+async fn copy(pool: &dyn EnginePool, from: &dyn Volume) -> Arc<dyn Volume> {
+    pool.create_volume(COPY, BLOCKS * 4096, false).await.expect("nothing is in the way");
+    let volume = pool.open_volume(COPY).expect("nothing is in the way");
+    let copied = volume.copy_from(0, BLOCKS * 4096, from, 0).expect("they are in one pool");
+    let left = copied.await.expect("nothing is in the way");
+    assert!(left.is_empty(), "what was written one after the other is shared: {left:?}");
+    volume
+}
+
 /// Writes, corrupts, reads, lets the collector move what it can, reads again, opens anew, reads again. The number
 /// of blocks reported.
 async fn scenario(disk: SimDisk, executor: Executor, seed: u64) -> u64 {
@@ -81,12 +93,15 @@ async fn scenario(disk: SimDisk, executor: Executor, seed: u64) -> u64 {
     let volume = pool.open_volume(ID).expect("nothing is in the way");
     let mut expected = Expected::new();
     write_some(&*volume, &mut rng, &mut expected).await;
+    let shares = rng.percent(50);
+    let copy = if shares { copy(&*pool, &*volume).await } else { Arc::clone(&volume) };
     pool.checkpoint().await.expect("nothing is in the way");
     assert_eq!(damaged(&*volume, &expected).await, 0);
     for _ in 0..rng.between(1, 6) {
         assert!(disk.corrupt(|sector| matches!(content(sector), Content::Stamp { .. })).is_some());
     }
     let first = damaged(&*volume, &expected).await;
+    assert_eq!(damaged(&*copy, &expected).await, first, "all that refer to a block are told");
     pool.settle().await.expect("nothing is in the way");
     assert_eq!(
         damaged(&*volume, &expected).await,
@@ -94,10 +109,14 @@ async fn scenario(disk: SimDisk, executor: Executor, seed: u64) -> u64 {
         "moving a damaged block neither heals nor hides it"
     );
     pool.close().await.expect("nothing is in the way");
-    drop((volume, pool));
+    drop((volume, copy, pool));
     let pool = open(&disk, &executor, false).await;
     let volume = pool.open_volume(ID).expect("nothing is in the way");
     assert_eq!(damaged(&*volume, &expected).await, first, "nor does opening the pool again");
+    if shares {
+        let copy = pool.open_volume(COPY).expect("nothing is in the way");
+        assert_eq!(damaged(&*copy, &expected).await, first);
+    }
     first
 }
 

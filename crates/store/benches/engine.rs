@@ -169,5 +169,41 @@ fn volume_io(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, map_alone, stack_of_layers, volume_io);
+/// 64 MiB from one volume to another: shared, and read and written as a copy that shares nothing does.
+fn copies(criterion: &mut Criterion) {
+    const MIB: u64 = 64;
+    let disk = disk(2 << 30);
+    let (local, pool) = new_pool(&disk, PoolOptions::default());
+    let [source, target] = [1, 2].map(|id| {
+        local.block_on(pool.create_volume(thin(id, MIB << 20), Vec::new())).expect("create");
+        pool.open_volume([id; 16]).expect("open")
+    });
+    let data: Bytes = BufferPool::default().copy_of(&pattern(1, 1 << 20)).freeze();
+    local.block_on(async {
+        for mib in 0..MIB {
+            source.write(mib << 20, vec![data.clone()], Durability::Default).await.expect("write");
+        }
+    });
+    let mut group = criterion.benchmark_group("copy");
+    group.throughput(Throughput::Bytes(MIB << 20));
+    group.bench_function("64 MiB moved", |bencher| {
+        bencher.iter(|| {
+            local.block_on(async {
+                for mib in 0..MIB {
+                    let data = source.read(mib << 20, 1 << 20).await.expect("read");
+                    target.write(mib << 20, data, Durability::Default).await.expect("write");
+                }
+            });
+        });
+    });
+    group.bench_function("64 MiB shared", |bencher| {
+        bencher.iter(|| {
+            let copied = target.copy_from(0, MIB << 20, &*source, 0).expect("one pool");
+            assert!(local.block_on(copied).expect("copy").is_empty());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, map_alone, stack_of_layers, volume_io, copies);
 criterion_main!(benches);

@@ -34,7 +34,12 @@ fn source(life: &Life, rng: &mut Rng, to: &Place) -> Option<Source> {
 }
 
 pub(super) async fn copy(life: &Arc<Life>, rng: &mut Rng) {
-    let Some(to) = place(life, rng, true, 2048) else { return };
+    let Some(mut to) = place(life, rng, true, 2048) else { return };
+    if rng.percent(50) {
+        // Most places are so small that it is not worth it.
+        let room = (to.volume.size_bytes() / SECTOR as u64) as u32 - to.first;
+        to.count = (BLOCK * rng.between(8, 256) as u32).min(room);
+    }
     let Some(from) = source(life, rng, &to) else { return };
     let write = {
         let mut model = life.world.model.lock();

@@ -285,3 +285,53 @@ fn a_crash_leaves_all_of_an_atomic_write_or_nothing() {
         assert!(!after(|old, new| [[new; 8], [old; 8]].concat()), "torn between blocks");
     }
 }
+
+/// What sectors `first..` hold after a copy of what `write` wrote to those from `from` on.
+fn copied(from: u32, write: u32, count: usize) -> Vec<u8> {
+    content(from, &vec![write; count])
+}
+
+#[test]
+fn a_copy_brings_what_its_source_held_and_nothing_else() {
+    let mut model = model(false);
+    let (older, newer) = (write(&mut model, 0, 8), write(&mut model, 0, 8));
+    let copy = model.begin_copy(&ID, 40, 8, (&ID, 0));
+    model.ack_write(&ID, copy);
+    let start = model.tick();
+    assert!(
+        model.observe_read(&ID, 40, &copied(0, older, 8), start).is_err(),
+        "overwritten before the copy began"
+    );
+    assert!(model.observe_read(&ID, 40, &content(40, &[copy.0; 8]), start).is_err(), "nobody wrote that");
+    assert!(model.observe_read(&ID, 40, &copied(0, newer, 8), start).is_ok());
+    write(&mut model, 0, 8);
+    let start = model.tick();
+    assert!(
+        model.observe_read(&ID, 40, &copied(0, newer, 8), start).is_ok(),
+        "the source has changed, not the copy"
+    );
+}
+
+#[test]
+fn what_is_written_during_a_copy_is_in_it_or_not_until_a_read_says() {
+    let mut model = model(false);
+    let before = write(&mut model, 0, 8);
+    let copy = model.begin_copy(&ID, 40, 8, (&ID, 0));
+    // A copy of what the first brings may bring the same.
+    let second = model.begin_copy(&ID, 80, 8, (&ID, 40));
+    let during = write(&mut model, 0, 8);
+    model.ack_write(&ID, copy);
+    model.ack_write(&ID, second);
+    let after = write(&mut model, 0, 8);
+    let start = model.tick();
+    assert!(model.observe_read(&ID, 40, &copied(0, after, 8), start).is_err());
+    assert!(model.observe_read(&ID, 40, &copied(0, during, 8), start).is_ok());
+    assert!(model.observe_read(&ID, 40, &copied(0, before, 8), start).is_err(), "it was the other");
+    assert!(model.observe_read(&ID, 80, &copied(0, during, 8), start).is_ok());
+    model.crash(Crash::Machine);
+    let start = model.tick();
+    assert!(
+        model.observe_read(&ID, 40, &copied(0, before, 8), start).is_err(),
+        "nor does a crash change that"
+    );
+}

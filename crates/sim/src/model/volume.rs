@@ -33,6 +33,8 @@ pub struct VolumeModel {
     pub presence: Presence,
     /// True if it never was the source or the result of a snapshot or clone.
     pub alone: bool,
+    /// True if it was the source or the destination of a copy.
+    pub(super) copied: bool,
     /// Killed candidates return after a crash of the machine, unless their killer is durable or flushed.
     pub(super) forgetful: bool,
     pub(super) flushed_at: Time,
@@ -51,11 +53,18 @@ impl VolumeModel {
             frozen: false,
             presence: Presence::Uncertain,
             alone: true,
+            copied: false,
             forgetful: buffered,
             flushed_at: 0,
             base: vec![NOTHING; size_bytes as usize / SECTOR],
             cells: BTreeMap::new(),
         }
+    }
+
+    /// True if its blocks may be others' too.
+    #[must_use]
+    pub fn may_share(&self) -> bool {
+        self.copied || !self.alone
     }
 
     /// Size in sectors.
@@ -83,6 +92,7 @@ impl VolumeModel {
             frozen,
             presence: Presence::Uncertain,
             alone: false,
+            copied: self.copied,
             forgetful: self.forgetful || buffered,
             flushed_at: self.flushed_at,
             base: self.base.clone(),

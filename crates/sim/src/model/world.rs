@@ -265,6 +265,9 @@ impl Model {
         let contents = (from..from + count).map(of_sector).collect();
         let write = WriteId(self.writes.0.len() as u32);
         self.writes.1.insert(write, contents);
+        for end in [id, source] {
+            self.get(end).copied = true;
+        }
         self.copying.push(Copying { write, source: *source, first: from, count, target: *id });
         self.begin_write(id, first, count, false, false)
     }
