@@ -202,7 +202,8 @@ impl State {
         let mut adopted: BTreeMap<u64, BTreeMap<usize, Location>> = BTreeMap::new();
         for leaf in leaves_of(first, count) {
             let slots = slots_in(leaf, first, count);
-            let owners = self.owners(layer, leaf, slots.clone()).unwrap_or_default();
+            let owners =
+                self.owners(layer, leaf, slots.clone()).expect("looked at before, under the same lock");
             for slot in slots.clone() {
                 let entry = owner_of(&owners, slot).1;
                 let number = self.number_of(entry);
@@ -265,4 +266,48 @@ impl State {
 pub(crate) fn owner_of(owners: &[(LayerId, Arc<Entries>)], slot: usize) -> (Option<LayerId>, Entry) {
     let found = owners.iter().find(|(_, entries)| entries[slot].location != Location::NONE);
     found.map_or((None, Entry::default()), |(layer, entries)| (Some(*layer), entries[slot]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::SegmentId;
+
+    fn shared(number: u64) -> Location {
+        Location::shared(BlockAddress(number))
+    }
+
+    #[test]
+    fn references_that_come_and_go_are_summed_up_by_block_and_leaf() {
+        let mut pending = Pending::default();
+        for (number, by) in [(5, 1), (5, 1), (256, 1), (5, -1), (511, -1), (1 << 47, 1)] {
+            pending.change(shared(number), by);
+        }
+        let sums = [5, 256, 511, 1 << 47, 6].map(|number| pending.of(BlockAddress(number)));
+        assert_eq!((sums, pending.leaves()), ([1, 1, -1, 1, 0], 3));
+    }
+
+    #[test]
+    fn entries_that_refer_to_nothing_shared_are_not_counted() {
+        let mut pending = Pending::default();
+        for location in [Location::NONE, Location::ZEROS, Location::new(SegmentId(9), 3)] {
+            pending.change(location, 1);
+        }
+        assert_eq!(pending.leaves(), 0);
+    }
+
+    #[test]
+    fn the_topmost_layer_that_knows_owns_a_block() {
+        let entry = |location| Entry { location, checksum: 1 };
+        let mut top = [Entry::default(); FAN_OUT];
+        top[1] = entry(Location::ZEROS);
+        top[2] = entry(shared(7));
+        let below = [entry(Location::new(SegmentId(4), 4)); FAN_OUT];
+        let owners = [(LayerId(9), Arc::new(top)), (LayerId(3), Arc::new(below))];
+        let found = [0, 1, 2].map(|slot| owner_of(&owners, slot));
+        assert_eq!(found[0], (Some(LayerId(3)), below[0]));
+        assert_eq!(found[1], (Some(LayerId(9)), top[1]));
+        assert_eq!(found[2], (Some(LayerId(9)), top[2]));
+        assert_eq!(owner_of(&[], 0), (None, Entry::default()));
+    }
 }

@@ -258,7 +258,7 @@ async fn unmap_place(life: &Arc<Life>, place: &Place) {
         Ok(()) => life.world.model.lock().ack_write(&place.id, write),
         Err(error) => {
             // A part of a block that others refer to takes a block of its own to be zeroed.
-            let whole = place.first % 8 == 0 && place.count % 8 == 0;
+            let whole = place.first.is_multiple_of(8) && place.count.is_multiple_of(8);
             let shares = life.world.model.lock().volume(&place.id).is_none_or(VolumeModel::may_share);
             if error.kind == ErrorKind::NoSpace && life.faults == Faults::default() && (whole || !shares) {
                 life.world.fail(format!("{} found no space", place.describe("unmap")));

@@ -55,8 +55,9 @@ impl Engine {
         if let Health::ReadOnly(why) = &self.state().health {
             return Err(self.error(ErrorKind::ReadOnly, format!("takes no writes: {why}")));
         }
-        let Some(mut cut) = self.cut().await? else { return Ok(()) };
+        let cut = self.cut().await?;
         self.room_made.happen();
+        let Some(mut cut) = cut else { return Ok(()) };
         let mut result = self.write_nodes(&mut cut).await;
         if result.is_ok() {
             result = self.disk.flush().await;
@@ -160,6 +161,7 @@ struct Prepared {
 
 impl State {
     fn take_cut(&mut self) -> Option<Cut> {
+        self.background.space_wanted = false;
         let segments = self.segments.take_changed();
         let idle = self.sums.dirty == 0 && self.log_since_cut == 0 && self.layers_gone().is_empty();
         if idle && segments.is_empty() && !self.layers.values().any(|layer| layer.changed) {
@@ -182,7 +184,6 @@ impl State {
         }
         self.log_since_cut = 0;
         self.background.dirty_since = None;
-        self.background.space_wanted = false;
         Some(Cut {
             layers,
             host: self.host.applied(),

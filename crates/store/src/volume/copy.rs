@@ -65,7 +65,8 @@ impl StoreVolume {
         source: &'a dyn Volume,
         source_offset: u64,
     ) -> Option<BoxFuture<'a, Result<Vec<ByteRange>>>> {
-        let source = (source as &dyn Any).downcast_ref::<Self>()?;
+        let source: &dyn Any = source;
+        let source = source.downcast_ref::<Self>()?;
         let first = offset.next_multiple_of(BLOCK_BYTES);
         let end = offset.checked_add(len)? / BLOCK_BYTES * BLOCK_BYTES;
         let whole = end.checked_sub(first).filter(|whole| *whole >= BLOCKS_MIN * BLOCK_BYTES)?;
@@ -126,7 +127,7 @@ impl StoreVolume {
         let mut left: Vec<(u64, u64)> = Vec::new();
         let mut step = Step::default();
         let mut at = 0;
-        let leaves_max = (self.engine.state().budget.dirty_nodes / 4).clamp(1, STEP_LEAVES);
+        let leaves_max = self.engine.state().leaves_to_share(job.source);
         while at < job.count {
             let plan = self.engine.plan_copy(job.source, BlockAddress(job.from.0 + at), job.count - at).await;
             let Ok(plan) = plan else {
@@ -237,6 +238,13 @@ impl Engine {
 }
 
 impl State {
+    /// Leaves that one step shares: fewer where checkpoints are small, and where each is looked up in many layers.
+    fn leaves_to_share(&self, source: LayerId) -> u64 {
+        let parent = |id: &LayerId| self.layers.get(id).and_then(|layer| layer.parent);
+        let depth = wide(std::iter::successors(Some(source), parent).count());
+        (self.budget.dirty_nodes / 4).min(STEP_LEAVES.div_ceil(depth)).max(1)
+    }
+
     /// What is done with the blocks from `first` on: those of one leaf, or the hole before the next.
     fn plan_copy(
         &mut self,
