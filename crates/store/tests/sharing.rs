@@ -8,7 +8,7 @@ use block::testing::pattern;
 use block::{BufferPool, ByteRange, Disk, Durability, ErrorKind, Volume};
 use bytes::Bytes;
 use std::sync::Arc;
-use store::{Pool, PoolOptions, StoreVolume, VolumeSpec};
+use store::{Health, Pool, PoolOptions, StoreVolume, VolumeSpec};
 use support::{disk, holds, new_pool, put_run, reopen, small, sound, thin, unmap};
 
 const MIB: u64 = 1 << 20;
@@ -266,6 +266,9 @@ fn shared_blocks_are_moved_when_their_segments_are_collected() {
         }
         pool.settle().await.unwrap();
         sound(&pool).await;
+        // What cannot be moved is given up as damaged.
+        let status = pool.status();
+        assert_eq!((status.health, status.segments.damaged), (Health::Healthy, 0));
         for at in (0..512).step_by(16) {
             for i in at + 8..at + 16 {
                 holds(&volumes[if at % 32 == 0 { 1 } else { 0 }], i, i + 1).await;
