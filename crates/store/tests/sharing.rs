@@ -253,23 +253,29 @@ fn shared_blocks_are_moved_when_their_segments_are_collected() {
     let (local, pool) = new_pool(&disk, small(64 << 10));
     local.block_on(async {
         let volumes = volumes(&pool, 2).await;
-        put_run(&volumes[0], 0, 1, 512).await.unwrap();
-        share(&volumes[1], 0, &volumes[0], 0, 512).await;
-        // Every other eight of the source go, then of the copy: half of each segment lives, by one reference.
-        for at in (0..512).step_by(16) {
+        for at in (0..2048).step_by(256) {
+            put_run(&volumes[0], at, at + 1, 256).await.unwrap();
+        }
+        share(&volumes[1], 0, &volumes[0], 0, 2048).await;
+        // Of each sixteen blocks eight go, and the others keep one reference: half of each segment lives.
+        for at in (0..2048).step_by(16) {
             unmap(&volumes[0], at, 8).await.unwrap();
             unmap(&volumes[1], at, 8).await.unwrap();
             unmap(&volumes[if at % 32 == 0 { 0 } else { 1 }], at + 8, 8).await.unwrap();
         }
-        for round in 0..40 {
-            put_run(&volumes[0], 4096, round * 1000 + 1, 256).await.unwrap();
+        pool.checkpoint().await.unwrap();
+        assert_eq!(pool.status().data_bytes, 1024 * 4096);
+        // More than there is room for beside what was unmapped.
+        let mut at = 4096;
+        while put_run(&volumes[0], at, at, 16).await.is_ok() {
+            at += 16;
         }
         pool.settle().await.unwrap();
         sound(&pool).await;
         // What cannot be moved is given up as damaged.
         let status = pool.status();
         assert_eq!((status.health, status.segments.damaged), (Health::Healthy, 0));
-        for at in (0..512).step_by(16) {
+        for at in (0..2048).step_by(16) {
             for i in at + 8..at + 16 {
                 holds(&volumes[if at % 32 == 0 { 1 } else { 0 }], i, i + 1).await;
             }
