@@ -166,7 +166,13 @@ impl StoreVolume {
         self.check(0, 0)?;
         let guard = Arc::clone(guards);
         let durable = !self.shared.buffered;
-        let write = Write { layer: self.shared.top(), pieces: step.pieces, durable, guard: Some(guard) };
+        let write = Write {
+            layer: self.shared.top(),
+            pieces: step.pieces,
+            durable,
+            whole: false,
+            guard: Some(guard),
+        };
         self.engine.write(write).await
     }
 }
