@@ -54,7 +54,8 @@ image() { echo 3 > /proc/sys/vm/drop_caches; dd if="$disk" bs=1M count=64 iflag=
 if [ "$me" = a ]; then
     check "a is unfenced" fence_scsi -o on -k a1 -d "$disk"
     check "a holds the reservation, for registrants" eval "pr -i -r | grep -q 'Key=0xa1'"
-    meet fence-ready
+    # Whoever comes first reserves.
+    meet fence-held; meet fence-ready
     # What is aborted is never answered; the kernel is not to wait half a minute for it.
     echo 6 > "/sys/block/${disk##*/}/device/timeout"
     mkfs.ext4 -q -F "$disk" 64M && mount "$disk" /mnt || fail "mkfs, mount"
@@ -76,6 +77,7 @@ if [ "$me" = a ]; then
     check "a writes again" write 20000
     meet fence-over
 else
+    meet fence-held
     check "b is unfenced" fence_scsi -o on -k b1 -d "$disk"
     meet fence-ready; meet fence-now
     check "b fences a" fence_scsi -o off -k a1 -d "$disk"
