@@ -21,7 +21,9 @@ pub use error::{BlockError, ErrorKind, Result};
 pub use memory::MemoryDisk;
 pub use runtime::{Runtime, Task};
 pub use size::{format_size, parse_size};
-pub use volume::{ByteRange, Comparison, Durability, Extent, Provisioning, Resources, Volume};
+pub use volume::{
+    ByteRange, Comparison, Durability, Extent, Provisioning, Resources, Sanitization, SanitizeMethod, Volume,
+};
 
 use std::future::Future;
 use std::pin::Pin;

@@ -52,6 +52,34 @@ pub struct Resources {
     pub used_bytes: u64,
 }
 
+/// What a volume holds once it is sanitized (SBC-4 §4.11). Of what it held before, nothing is left on any disk of its
+/// pool, but for what snapshots, clones and copies refer to as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SanitizeMethod {
+    /// BLOCK ERASE: nothing. All of it is deallocated and reads as zeros, also if it has space reserved.
+    BlockErase,
+    /// OVERWRITE: these bytes, again and again from the first to the last. 512 or 4096 of them.
+    Overwrite(Bytes),
+}
+
+/// How far a volume is with being sanitized. A volume opened anew goes on where, and as, it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sanitization {
+    /// It is not being sanitized: reads and writes are taken.
+    #[default]
+    Idle,
+    /// It is on its way; reads and writes are refused as `Busy`.
+    Running {
+        /// What is done of it, in 65536ths.
+        progress: u16,
+    },
+    /// It could not be done; reads and writes are refused as `Device` until one that is begun anew succeeds.
+    Failed {
+        /// Reads and writes may be allowed without that: [`Volume::leave_failed_sanitize`].
+        unrestricted_exit: bool,
+    },
+}
+
 /// How a compare-and-write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -148,6 +176,45 @@ pub trait Volume: Any + Send + Sync + 'static {
     /// `Invalid` past the end; `Device` if the map cannot be read.
     fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>>;
 
+    /// True if the volume can be sanitized.
+    fn can_sanitize(&self) -> bool {
+        false
+    }
+
+    /// How far it is with being sanitized: at this moment and from memory, cheap enough to ask before each command.
+    fn sanitization(&self) -> Sanitization {
+        Sanitization::Idle
+    }
+
+    /// Begins to sanitize the volume: ready as soon as this is recorded so that neither a crash nor a closing can undo
+    /// it. From then on it goes on by itself, to its end. Operations in progress when it is called end before; what they
+    /// wrote is sanitized, too.
+    ///
+    /// # Errors
+    /// `Busy` while it is being sanitized, `Invalid` if it cannot be ([`Volume::can_sanitize`]), `ReadOnly`, `Device`:
+    /// nothing has happened.
+    fn sanitize(&self, method: SanitizeMethod, unrestricted_exit: bool) -> BoxFuture<'_, Result<()>> {
+        let _ = (method, unrestricted_exit);
+        let error = BlockError::new(ErrorKind::Invalid, "volume", "cannot be sanitized");
+        Box::pin(ready(Err(error)))
+    }
+
+    /// Ready once the volume is not on its way to be sanitized: at once, if it is not. The future may be dropped.
+    ///
+    /// # Errors
+    /// Why it could not be sanitized: as with [`Volume::write`].
+    fn sanitized(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Takes reads and writes again after a failure, of whatever the volume holds. Does nothing if there was none.
+    ///
+    /// # Errors
+    /// `Invalid` if the failed one was begun without `unrestricted_exit`; `Busy` while one is on its way; `Device`.
+    fn leave_failed_sanitize(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Makes `len` bytes at `offset` hold what `source` holds at `source_offset`, without moving them: both are in one
     /// pool, say, and can refer to the same blocks. `None` if that cannot be done for this range, and nothing has
     /// happened: the caller moves the bytes. An implementation finds its own kind by downcasting `source`.
@@ -213,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_says_nothing_more_knows_no_pool_shares_no_blocks_and_writes_nothing_at_once() {
+    fn a_volume_that_says_nothing_more_knows_no_pool_and_offers_nothing_beyond_reads_and_writes() {
         assert_eq!(Plain.resources(), None);
         assert!(Plain.copy_from(0, 4096, &Plain, 4096).is_none());
         assert_eq!(Plain.atomic_bytes_max(), 0);
@@ -222,5 +289,11 @@ mod tests {
             panic!("it has nothing to wait for");
         };
         assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid && error.offset == Some(512)));
+        let mut sanitized = pin!(Plain.sanitize(SanitizeMethod::BlockErase, true));
+        let Poll::Ready(refused) = sanitized.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("it has nothing to wait for");
+        };
+        assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid));
+        assert_eq!((Plain.can_sanitize(), Plain.sanitization()), (false, Sanitization::Idle));
     }
 }
