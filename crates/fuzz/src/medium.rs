@@ -1,7 +1,9 @@
 //! A volume in memory that does what a logical unit asks, and checks that it may be asked.
 
 use bytes::Bytes;
-use scsi::{BlockExtent, Comparison, MediaCommand, MediaFailureKind, MediaOutcome, Resources};
+use scsi::{
+    BlockExtent, Comparison, MediaCommand, MediaFailureKind, MediaOutcome, Resources, SanitizeMethod,
+};
 
 /// Bytes of the volume.
 pub(crate) const CAPACITY_BYTES: u64 = 256 << 10;
@@ -74,6 +76,22 @@ impl Medium {
                 available_bytes: CAPACITY_BYTES,
                 used_bytes: CAPACITY_BYTES / 2,
             })),
+            MediaCommand::Sanitize { method, .. } => {
+                let len = self.content.len();
+                match method {
+                    SanitizeMethod::BlockErase => self.content.fill(0),
+                    SanitizeMethod::Overwrite(block) => {
+                        assert_eq!(
+                            u64::try_from(block.len()),
+                            Ok(self.block_bytes),
+                            "the pattern is one block"
+                        );
+                        self.content = block.repeat(len / block.len());
+                    }
+                }
+                MediaOutcome::Done
+            }
+            MediaCommand::LeaveFailedSanitize => MediaOutcome::Done,
             // There is no other volume.
             MediaCommand::Copy(_) => MediaOutcome::Failed(MediaFailureKind::NotReady.into()),
         }

@@ -5,7 +5,7 @@ use crate::medium::{CAPACITY_BYTES, Medium};
 use bytes::Bytes;
 use scsi::{
     BlockSize, Cdb, Completion, DataOut, Identity, LogicalUnit, LogicalUnitConfig, MediaFailureKind,
-    MediaOutcome, NexusId, NexusInfo, NotKept, Pending, Status, Step, TargetPort,
+    MediaOutcome, NexusId, NexusInfo, NotKept, Pending, Sanitization, Status, Step, TargetPort,
 };
 
 /// Commands on their way to the medium at most.
@@ -30,6 +30,7 @@ impl Unit {
         let block_bytes = u64::from(block_size.bytes());
         let mut config = LogicalUnitConfig::new(identity, block_size, CAPACITY_BYTES / block_bytes);
         config.limits.atomic_bytes_max = 128 << 10;
+        config.sanitize = true;
         let mut unit = LogicalUnit::new(config).expect("a plain configuration");
         unit.keep_reservations(None);
         for id in 0..2 {
@@ -106,6 +107,16 @@ impl Unit {
     }
 }
 
+/// What a volume may say of itself.
+fn sanitization(choice: u8) -> Sanitization {
+    match choice & 7 {
+        5 => Sanitization::Running { progress: 1 << 14 },
+        6 => Sanitization::Failed { unrestricted_exit: false },
+        7 => Sanitization::Failed { unrestricted_exit: true },
+        _ => Sanitization::Idle,
+    }
+}
+
 /// SAM-5: sense data comes with CHECK CONDITION and only with it, and data does not come with it.
 pub(crate) fn check(completion: &Completion) {
     let refused = completion.status == Status::CheckCondition;
@@ -126,6 +137,7 @@ pub fn cdb(input: &[u8]) {
             0 => unit.finish(input.byte()),
             1 => {
                 unit.unit.reset();
+                unit.unit.set_sanitization(sanitization(choice >> 4));
                 None
             }
             how => {

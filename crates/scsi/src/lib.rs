@@ -31,7 +31,7 @@ pub use copy::{
 pub use lun::Lun;
 pub use media::{
     BlockExtent, ByteRange, Comparison, Durability, MediaCommand, MediaFailure, MediaFailureKind,
-    MediaOutcome, Resources,
+    MediaOutcome, Resources, Sanitization, SanitizeMethod,
 };
 pub use rod::{FoundToken, NewToken, ROD_TOKEN_LEN, RodToken, RodTokens, TokenFault, TokenId, TokenLimits};
 pub use sense::{AdditionalSense, FieldPointer, ListPlace, SegmentPointer, Sense, SenseFormat, SenseKey};

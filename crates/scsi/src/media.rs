@@ -152,6 +152,18 @@ pub enum MediaCommand {
         /// When it is done.
         durability: Durability,
     },
+    /// Begin to sanitize the volume (SBC-4 4.11), which then goes on by itself through everything, a loss of power
+    /// included; what is acknowledged before is sanitized, too. Fails if it does not begin.
+    Sanitize {
+        /// What the volume holds afterwards.
+        method: SanitizeMethod,
+        /// AUSE: reads and writes may be allowed again after a failure.
+        unrestricted_exit: bool,
+        /// Done when it has ended, [`MediaOutcome::SanitizeFailed`] if badly; else when it has begun.
+        wait: bool,
+    },
+    /// After a failure to sanitize the volume: allow reads and writes again.
+    LeaveFailedSanitize,
     /// Tell how much space there is; answered by [`MediaOutcome::Resources`].
     Resources,
     /// The host will read this soon. The volume may do nothing.
@@ -160,6 +172,33 @@ pub enum MediaCommand {
         offset: u64,
         /// Bytes.
         len: u64,
+    },
+}
+
+/// What a volume holds once it is sanitized.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SanitizeMethod {
+    /// Nothing: all of it is deallocated and reads as zeroes.
+    BlockErase,
+    /// This in every logical block; one block long.
+    Overwrite(Bytes),
+}
+
+/// How far a volume is with being sanitized.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sanitization {
+    /// It is not being sanitized.
+    #[default]
+    Idle,
+    /// It is on its way.
+    Running {
+        /// What is done of it, in 65536ths.
+        progress: u16,
+    },
+    /// It could not be done.
+    Failed {
+        /// It was begun with AUSE.
+        unrestricted_exit: bool,
     },
 }
 
@@ -199,6 +238,8 @@ pub enum MediaOutcome {
         /// The first byte that differs.
         offset: u64,
     },
+    /// A [`MediaCommand::Sanitize`] began and ended badly.
+    SanitizeFailed,
     /// A [`MediaCommand::Copy`] has ended, at its end or before.
     Copied(CopyReport),
     /// It failed.

@@ -83,6 +83,8 @@ additional_sense! {
     NOT_READY_OFFLINE = 0x04/0x12;
     /// LOGICAL UNIT NOT READY, SPACE ALLOCATION IN PROGRESS.
     SPACE_ALLOCATION_IN_PROGRESS = 0x04/0x14;
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS.
+    SANITIZE_IN_PROGRESS = 0x04/0x1b;
     /// WRITE ERROR.
     WRITE_ERROR = 0x0c/0x00;
     /// THIRD PARTY DEVICE FAILURE.
@@ -169,6 +171,8 @@ additional_sense! {
     CAPACITY_CHANGED = 0x2a/0x09;
     /// COMMANDS CLEARED BY ANOTHER INITIATOR.
     COMMANDS_CLEARED = 0x2f/0x00;
+    /// SANITIZE COMMAND FAILED.
+    SANITIZE_FAILED = 0x31/0x03;
     /// THIN PROVISIONING SOFT THRESHOLD REACHED.
     SOFT_THRESHOLD_REACHED = 0x38/0x07;
     /// SAVING PARAMETERS NOT SUPPORTED.
@@ -272,6 +276,8 @@ pub struct Sense {
     pub field: Option<FieldPointer>,
     /// The segment at which a copy ended.
     pub segment: Option<SegmentPointer>,
+    /// PROGRESS INDICATION of a NOT READY, in 65536ths (SPC-4 4.5.2.4.4).
+    pub progress: Option<u16>,
 }
 
 impl Sense {
@@ -280,7 +286,7 @@ impl Sense {
 
     /// A report without information or field pointer.
     pub const fn new(key: SenseKey, additional: AdditionalSense) -> Self {
-        Self { key, additional, information: None, field: None, segment: None }
+        Self { key, additional, information: None, field: None, segment: None, progress: None }
     }
 
     /// An ILLEGAL REQUEST.
@@ -305,7 +311,9 @@ impl Sense {
 
     const fn invalid_field(additional: AdditionalSense, in_cdb: bool, byte: u16, bit: Option<u8>) -> Self {
         let field = Some(FieldPointer { in_cdb, byte, bit });
-        Self { key: SenseKey::IllegalRequest, additional, information: None, field, segment: None }
+        let mut sense = Self::new(SenseKey::IllegalRequest, additional);
+        sense.field = field;
+        sense
     }
 
     /// The same with an INFORMATION field.
@@ -320,10 +328,17 @@ impl Sense {
         self
     }
 
+    /// The same with a PROGRESS INDICATION.
+    pub const fn with_progress(mut self, progress: u16) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
     /// The SENSE KEY SPECIFIC field, all zeroes if there is nothing to say in it.
     fn key_specific(&self) -> [u8; 3] {
         let segment = self.segment.and_then(SegmentPointer::key_specific);
-        segment.or(self.field.map(FieldPointer::encode)).unwrap_or_default()
+        let field = self.field.map(FieldPointer::encode);
+        segment.or(field).or(self.progress.map(progress_indication)).unwrap_or_default()
     }
 
     /// The bytes, for autosense or REQUEST SENSE.
@@ -389,6 +404,12 @@ impl Sense {
         sense.append(&mut descriptors);
         sense.into()
     }
+}
+
+/// SKSV and the number (SPC-4 4.5.2.4.4).
+fn progress_indication(progress: u16) -> [u8; 3] {
+    let [high, low] = progress.to_be_bytes();
+    [0x80, high, low]
 }
 
 #[cfg(test)]

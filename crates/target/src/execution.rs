@@ -3,6 +3,7 @@
 use crate::media::{self, MediaFuture};
 use crate::memory::{Budget, Pressure};
 use crate::reservations::changes_reservations;
+use crate::sanitize::{self, Waiting};
 use crate::session::Session;
 use crate::unit::{LogicalUnitHandle, Operation, Started};
 use block::BoxFuture;
@@ -70,10 +71,35 @@ struct OnMedium {
     unit: Arc<LogicalUnitHandle>,
     bytes: usize,
     ordered: bool,
-    /// By which a copy is asked to end early.
-    copy: Option<Arc<CopyProgress>>,
+    /// By which it is asked to end early, if it can.
+    stop: Option<Stop>,
     /// The host has been answered.
     in_background: bool,
+}
+
+/// What is long can be asked to end early.
+enum Stop {
+    Copy(Arc<CopyProgress>),
+    Wait(Arc<Waiting>),
+}
+
+impl Stop {
+    fn of(work: &MediaCommand) -> Option<Self> {
+        match work {
+            MediaCommand::Copy(copy) => Some(Self::Copy(Arc::clone(&copy.progress))),
+            MediaCommand::Sanitize { .. } | MediaCommand::LeaveFailedSanitize => {
+                Some(Self::Wait(Arc::default()))
+            }
+            _ => None,
+        }
+    }
+
+    fn stop(&self) {
+        match self {
+            Self::Copy(copy) => copy.stop(),
+            Self::Wait(waiting) => waiting.stop(),
+        }
+    }
 }
 
 impl Future for Running {
@@ -123,17 +149,17 @@ impl Execution {
         answered_later.map(|command| command.task).filter(|task| tasks.contains(task)).collect()
     }
 
-    /// Asks those of `tasks` that are copies to end soon.
-    pub(crate) fn stop_copies(&self, tasks: &[TaskId]) {
+    /// Asks those of `tasks` that are long to end soon.
+    pub(crate) fn stop_long(&self, tasks: &[TaskId]) {
         let running = self.running.iter().filter_map(|running| running.command.as_ref());
         let stopped = running.filter(|command| !command.in_background && tasks.contains(&command.task));
-        stopped.filter_map(|command| command.copy.as_ref()).for_each(|copy| copy.stop());
+        stopped.filter_map(|command| command.stop.as_ref()).for_each(Stop::stop);
     }
 
-    /// The same for all copies, also those in the background: nobody is there any more who could ask for them.
-    pub(crate) fn stop_all_copies(&self) {
+    /// The same for all, also those in the background: nobody is there any more who could ask for them.
+    pub(crate) fn stop_all(&self) {
         let running = self.running.iter().filter_map(|running| running.command.as_ref());
-        running.filter_map(|command| command.copy.as_ref()).for_each(|copy| copy.stop());
+        running.filter_map(|command| command.stop.as_ref()).for_each(Stop::stop);
     }
 
     /// Drops those of `tasks` that have not started.
@@ -157,6 +183,9 @@ impl Execution {
         command.stamp = session.stamp_at_delivery(command.lun, command.stamp);
         if !command.data_out.is_empty() {
             session.data_came();
+        }
+        if sanitize::goes_first(&Cdb::new(command.cdb.bytes())) {
+            command.attribute = TaskAttribute::HeadOfQueue;
         }
         let full = self.budget.pressure() == Pressure::Full;
         if command.starved || (full && !(self.budget.is_idle() && self.waiting.is_empty())) {
@@ -229,7 +258,7 @@ impl Execution {
                 unit: Arc::clone(unit),
                 bytes: 0,
                 ordered,
-                copy: None,
+                stop: None,
                 in_background: false,
             };
             return self.run(session, on_medium, Work::Reservations(Box::pin(change)), context, answers);
@@ -302,7 +331,7 @@ impl Execution {
 
     /// Lets what is on the medium end, without answers.
     pub(crate) fn poll_quiet(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.stop_all_copies();
+        self.stop_all();
         while !self.is_quiet() {
             ready!(self.poll_ended(None, context, &mut Vec::new()));
         }
@@ -339,13 +368,15 @@ fn on_medium(
     operation: Operation,
 ) -> (OnMedium, Work) {
     let bytes = media::memory_of(&work);
-    let copy = match &work {
-        MediaCommand::Copy(copy) => Some(Arc::clone(&copy.progress)),
-        _ => None,
+    let stop = Stop::of(&work);
+    let future = match &stop {
+        Some(Stop::Wait(waiting)) => {
+            sanitize::run(Arc::clone(unit), operation.waiter(Arc::clone(waiting)), work)
+        }
+        _ => unit.run(session.nexus, || session.requester(), work),
     };
-    let future = unit.run(session.nexus, || session.requester(), work);
     let unit = Arc::clone(unit);
-    let command = OnMedium { task, unit, bytes, ordered, copy, in_background: false };
+    let command = OnMedium { task, unit, bytes, ordered, stop, in_background: false };
     (command, Work::Media(future, Some(operation)))
 }
 

@@ -24,7 +24,7 @@ impl Quiet {
     /// Ends `tasks`: those that have not started are dropped, the others waited for.
     pub(crate) fn after(execution: &mut Execution, tasks: &[TaskId]) -> Self {
         execution.forget_waiting(tasks);
-        execution.stop_copies(tasks);
+        execution.stop_long(tasks);
         Self { tasks: execution.running_of(tasks), units: Vec::new() }
     }
 

@@ -31,6 +31,7 @@ mod portals;
 mod reactor;
 mod registry;
 mod reservations;
+mod sanitize;
 mod server;
 mod session;
 mod unit;

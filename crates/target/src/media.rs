@@ -103,8 +103,12 @@ fn range_of(command: &MediaCommand) -> ByteRange {
         | MediaCommand::WriteAndVerify { offset, data, .. }
         | MediaCommand::OrWrite { offset, data, .. } => (*offset, total_len(data)),
         MediaCommand::CompareAndWrite { offset, write, .. } => (*offset, total_len(write)),
-        // Copies have a code of their own.
-        MediaCommand::Unmap { .. } | MediaCommand::Copy(_) | MediaCommand::Resources => (0, 0),
+        // Copies and sanitizing have code of their own.
+        MediaCommand::Unmap { .. }
+        | MediaCommand::Copy(_)
+        | MediaCommand::Sanitize { .. }
+        | MediaCommand::LeaveFailedSanitize
+        | MediaCommand::Resources => (0, 0),
     };
     ByteRange { offset, len }
 }
@@ -158,7 +162,7 @@ async fn execute(volume: &dyn Volume, thin: bool, command: MediaCommand) -> Resu
         MediaCommand::BlockStatus { offset, len, max_extents } => {
             return block_status(volume, offset, len, max_extents).await;
         }
-        MediaCommand::Copy(_) => {
+        MediaCommand::Copy(_) | MediaCommand::Sanitize { .. } | MediaCommand::LeaveFailedSanitize => {
             return Ok(MediaOutcome::Failed(MediaFailureKind::Internal.into()));
         }
         // Allowed to do nothing (SBC-3 §5.8): the volume keeps what is hot by itself.
@@ -226,6 +230,7 @@ pub(crate) fn range_written(command: &MediaCommand) -> Option<ByteRange> {
             let end = ranges.iter().map(|range| range.offset.saturating_add(range.len)).max()?;
             Some(ByteRange { offset, len: end - offset })
         }
+        MediaCommand::Sanitize { .. } => Some(crate::sanitize::WHOLE),
         // A copy tells of each of its pieces.
         _ => None,
     }

@@ -2,7 +2,8 @@
 
 use scsi::NexusId;
 use std::collections::VecDeque;
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use tokio::sync::{Notify, oneshot};
 
 /// A span of time between two times that tasks were ended; counts up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub(crate) struct Operations {
     /// Sorted by nexus.
     lanes: Vec<Lane>,
     waiting: Vec<Waiting>,
+    /// Told whenever operations are aborted.
+    aborts: Arc<Notify>,
 }
 
 /// The operations of a nexus.
@@ -57,7 +60,7 @@ impl Lane {
 
 impl Operations {
     pub(crate) fn new() -> Self {
-        Self { current: 0, aborted_before: 0, lanes: Vec::new(), waiting: Vec::new() }
+        Self { current: 0, aborted_before: 0, lanes: Vec::new(), waiting: Vec::new(), aborts: Arc::default() }
     }
 
     fn find(&self, nexus: NexusId) -> Result<usize, usize> {
@@ -115,6 +118,16 @@ impl Operations {
             return Some(Ended::All);
         }
         self.lane(nexus).filter(|lane| stamp <= lane.aborted_before).map(|_| Ended::Nexus)
+    }
+
+    /// Whether an operation has been ended since it began.
+    pub(crate) fn has_ended(&self, nexus: NexusId, epoch: Epoch) -> bool {
+        self.ended(nexus, epoch.0.saturating_add(1)).is_some()
+    }
+
+    /// Tells those who wait on it whenever operations are aborted.
+    pub(crate) fn aborts(&self) -> Arc<Notify> {
+        Arc::clone(&self.aborts)
     }
 
     pub(crate) fn begin(&mut self, nexus: NexusId) -> Epoch {
@@ -180,6 +193,7 @@ impl Operations {
     pub(crate) fn abort_all(&mut self) -> oneshot::Receiver<()> {
         self.current += 1;
         self.aborted_before = self.current;
+        self.aborts.notify_waiters();
         self.wait(None)
     }
 
@@ -192,6 +206,7 @@ impl Operations {
                 lane.aborted_before = current;
             }
         }
+        self.aborts.notify_waiters();
         self.wait(Some(nexuses))
     }
 }

@@ -6,6 +6,7 @@ mod uses;
 use crate::copies::Requester;
 use crate::operations::{Ended, Epoch, Operations};
 use crate::reservations::{Persisting, ReservationStore};
+use crate::sanitize::{Waiter, Waiting, sanitization_of};
 use crate::{atomic, copy, media};
 use block::Volume;
 use parking_lot::Mutex;
@@ -16,7 +17,8 @@ use scsi::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::oneshot;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
 
 use offload::Offload;
 
@@ -31,6 +33,10 @@ pub struct LogicalUnitHandle {
     volume: Arc<dyn Volume>,
     block_size_bytes: u32,
     thin: bool,
+    /// The volume can be sanitized: its state is looked at before each command.
+    sanitizes: bool,
+    /// Tells of tasks that are ended.
+    aborts: Arc<Notify>,
     offload: Offload,
     /// Bytes written and unmapped since space was last looked at.
     moved_bytes: AtomicU64,
@@ -59,15 +65,20 @@ impl LogicalUnitHandle {
     pub fn new(mut config: LogicalUnitConfig, volume: Arc<dyn Volume>) -> Result<Self, ConfigError> {
         let (block_size_bytes, thin) = (config.block_size.bytes(), config.thin);
         config.offload = false;
+        config.sanitize = volume.can_sanitize();
+        let sanitizes = config.sanitize;
         let limits = &mut config.limits;
         limits.atomic_bytes_max = atomic::bytes_max(&*volume, block_size_bytes, limits.transfer_bytes_max);
         let offload = Offload::of(config.identity.naa);
         let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
+        let aborts = inner.operations.aborts();
         Ok(Self {
             inner: Mutex::new(inner),
             volume,
             block_size_bytes,
             thin,
+            sanitizes,
+            aborts,
             offload,
             moved_bytes: AtomicU64::new(0),
             space_watcher: OnceLock::new(),
@@ -205,8 +216,26 @@ impl LogicalUnitHandle {
             inner.tell(nexus, ended);
             return Started::Aborted;
         }
+        self.look_at_sanitization(&mut inner);
         let step = inner.unit.execute(nexus, cdb, data_out);
         inner.started(step, Some(nexus))
+    }
+
+    /// Told to the unit before each command, and piece of a copy.
+    fn look_at_sanitization(&self, inner: &mut Inner) {
+        if self.sanitizes {
+            inner.unit.set_sanitization(sanitization_of(self.volume.sanitization()));
+        }
+    }
+
+    /// Ready when tasks of the unit are ended the next time.
+    pub(crate) fn tasks_end(&self) -> Notified<'_> {
+        self.aborts.notified()
+    }
+
+    /// Whether tasks of the nexus and time of an operation have been ended since it began.
+    pub(crate) fn has_ended_operation(&self, nexus: NexusId, epoch: Epoch) -> bool {
+        self.inner.lock().operations.has_ended(nexus, epoch)
     }
 
     /// Ends an operation. None if a reset or another nexus has aborted it: then nothing is answered (SAM-5 §5.6).
@@ -279,6 +308,7 @@ impl LogicalUnitHandle {
     }
 
     /// The future that carries out on the volume what is asked for in the name of `nexus`, whose host `requester` tells.
+    /// [`crate::sanitize::run`] is for the rest.
     pub(crate) fn run(
         self: &Arc<Self>,
         nexus: NexusId,
@@ -359,4 +389,11 @@ pub(crate) struct Operation {
     epoch: Epoch,
     /// What it changes.
     written: Option<ByteRange>,
+}
+
+impl Operation {
+    /// It, as who waits for the end of a sanitizing.
+    pub(crate) fn waiter(&self, waiting: Arc<Waiting>) -> Waiter {
+        Waiter { nexus: self.nexus, epoch: self.epoch, waiting }
+    }
 }

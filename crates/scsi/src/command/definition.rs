@@ -42,6 +42,9 @@ pub struct Command {
     pub attention: Attention,
     /// Fails with NOT READY while the unit is not ready.
     pub needs_ready: bool,
+    /// Runs while the unit is being sanitized, and after that has failed (SBC-4 4.11); SANITIZE runs after a failure
+    /// in any case.
+    pub runs_despite_sanitize: bool,
     /// The paths it runs on.
     pub reach: Reach,
     /// Fails with DATA PROTECT while the unit is write-protected.
@@ -75,6 +78,7 @@ impl Command {
             runs_despite_spc2_reserve: false,
             attention: Attention::Ends,
             needs_ready: true,
+            runs_despite_sanitize: false,
             reach: Reach::Active,
             writes: false,
             feature: Feature::Any,
@@ -189,6 +193,11 @@ impl Command {
         self
     }
 
+    pub(crate) const fn runs_despite_sanitize(mut self) -> Self {
+        self.runs_despite_sanitize = true;
+        self
+    }
+
     /// Runs on paths as bad as `reach` says.
     pub(crate) const fn reaches(mut self, reach: Reach) -> Self {
         self.reach = reach;
@@ -203,6 +212,11 @@ impl Command {
 
     pub(crate) const fn thin_only(mut self) -> Self {
         self.feature = Feature::Thin;
+        self
+    }
+
+    pub(crate) const fn sanitize_only(mut self) -> Self {
+        self.feature = Feature::Sanitize;
         self
     }
 

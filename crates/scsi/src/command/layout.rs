@@ -51,6 +51,9 @@ pub enum Operation {
     ReceiveCopyFailureDetailsLid1,
     ReceiveCopyStatusLid4,
     ReceiveRodTokenInformation,
+    SanitizeOverwrite,
+    SanitizeBlockErase,
+    SanitizeExitFailureMode,
 }
 
 /// A big-endian number in the CDB.
@@ -172,6 +175,8 @@ pub enum Feature {
     Offload,
     /// Its volume writes as a whole.
     Atomic,
+    /// Its volume can be sanitized.
+    Sanitize,
 }
 
 /// Command timeouts in seconds (SPC-4 6.35.4).

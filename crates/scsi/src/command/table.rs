@@ -26,6 +26,7 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Reports)
         .runs_despite_spc2_reserve()
+        .runs_despite_sanitize()
         .reaches(Reach::Transition)
         .always(),
     read(0x08, 6, "READ(6)").six_byte_fields(),
@@ -37,6 +38,7 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Waits)
         .runs_despite_spc2_reserve()
+        .runs_despite_sanitize()
         .reaches(Reach::Transition)
         .always(),
     mode_select(0x15, 6, "MODE SELECT(6)", Operation::ModeSelect6).length(4, 1),
@@ -73,6 +75,9 @@ pub static COMMANDS: &[Command] = &[
         .writing()
         .seconds(10, 60)
         .thin_only(),
+    sanitize("SANITIZE: OVERWRITE", 0x01, Operation::SanitizeOverwrite),
+    sanitize("SANITIZE: BLOCK ERASE", 0x02, Operation::SanitizeBlockErase),
+    sanitize("SANITIZE: EXIT FAILURE MODE", 0x1f, Operation::SanitizeExitFailureMode),
     // SP and PPC are not supported: no parameter is saved, none is remembered.
     Command::new(0x4d, 10, "LOG SENSE", Operation::LogSense)
         .bits(2, 0xff)
@@ -171,6 +176,7 @@ pub static COMMANDS: &[Command] = &[
         .transfer(Transfer::InBytes)
         .attention(Attention::Waits)
         .runs_despite_spc2_reserve()
+        .runs_despite_sanitize()
         .reaches(Reach::Transition)
         .always(),
     Command::new(0xa3, 12, "REPORT TARGET PORT GROUPS", Operation::ReportTargetPortGroups)
@@ -255,6 +261,16 @@ const fn synchronize(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
 const fn write_same(opcode: u8, cdb_len: u8, name: &'static str) -> Command {
     let command = Command::new(opcode, cdb_len, name, Operation::WriteSame);
     command.thin_bits(1, 0x08).writing().seconds(10, 60)
+}
+
+/// IMMED and AUSE. ZNR, byte 1 bit 6, is for zoned units. The timeouts are for those without IMMED; how long it
+/// takes depends on the volume.
+const fn sanitize(name: &'static str, action: u8, operation: Operation) -> Command {
+    const IMMED_AUSE: u8 = 0x80 | 0x20;
+    const DAY: u32 = 24 * 3600;
+    let command = Command::new(0x48, 10, name, operation).service_action(action).bits(1, IMMED_AUSE);
+    let command = command.length(7, 2).out(OutLength::Bytes).writing().seconds(600, DAY);
+    command.sanitize_only()
 }
 
 /// SPC-4 table 67: a copy conflicts as its own access to the unit does.

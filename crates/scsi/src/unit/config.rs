@@ -140,6 +140,8 @@ pub struct LogicalUnitConfig {
     pub read_only: bool,
     /// Offered for copy offload: EXTENDED COPY and ROD tokens (3PC).
     pub offload: bool,
+    /// The volume can be sanitized: SANITIZE.
+    pub sanitize: bool,
     /// Bounds on single commands.
     pub limits: Limits,
     /// OPTIMAL UNMAP GRANULARITY in bytes; 0: not reported. Below 32 KiB Windows stops trimming.
@@ -160,6 +162,7 @@ impl LogicalUnitConfig {
             thin: true,
             read_only: false,
             offload: true,
+            sanitize: false,
             limits: Limits::default(),
             unmap_granularity_bytes: 32 << 10,
             task_management: TaskManagement::default(),
@@ -172,6 +175,7 @@ impl LogicalUnitConfig {
             Feature::Any => true,
             Feature::Thin => self.thin,
             Feature::Offload => self.offload,
+            Feature::Sanitize => self.sanitize,
             Feature::Atomic => self.limits.atomic_bytes_max > 0,
         }
     }

@@ -64,6 +64,7 @@ impl LogicalUnit {
         if task.command.needs_ready {
             self.availability.check()?;
         }
+        self.check_command_with_sanitization(task.command)?;
         if task.command.writes {
             self.check_writable(read_only)?;
         }
@@ -111,6 +112,9 @@ impl LogicalUnit {
             Operation::WriteSame => self.write_same(task, data_out),
             Operation::CompareAndWrite => self.compare_and_write(task, data_out),
             Operation::GetLbaStatus => self.get_lba_status(task),
+            Operation::SanitizeOverwrite => self.sanitize_overwrite(task, data_out),
+            Operation::SanitizeBlockErase => self.sanitize_block_erase(task),
+            Operation::SanitizeExitFailureMode => self.exit_failed_sanitize(task),
             Operation::LogSense => self.log_sense(task),
             Operation::ModeSelect6 | Operation::ModeSelect10 => self.mode_select(task, data_out),
             Operation::SetTargetPortGroups => self.set_target_port_groups(task, data_out).map(Step::Done),
@@ -168,7 +172,8 @@ impl LogicalUnit {
         let nexus = self.nexuses.get_mut(task.nexus);
         let attention = nexus.and_then(|nexus| nexus.attentions.take());
         let path = self.check_path(task.nexus, Reach::Active);
-        let state = path.and(self.availability.check()).err().unwrap_or(Sense::NONE);
+        let state =
+            path.and(self.availability.check()).and(self.check_sanitization()).err().unwrap_or(Sense::NONE);
         let sense = attention.map_or(state, UnitAttention::sense);
         cut(sense.encode(format), task.length())
     }

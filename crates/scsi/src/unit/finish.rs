@@ -2,7 +2,7 @@
 
 use super::dispatch::Task;
 use super::third_party_copy::PendingCopy;
-use super::{LogicalUnit, Step, block_status};
+use super::{LogicalUnit, Step, block_status, sanitize};
 use crate::command::Operation;
 use crate::completion::{Completion, total_len};
 use crate::media::{MediaCommand, MediaFailure, MediaFailureKind, MediaOutcome};
@@ -49,6 +49,10 @@ impl LogicalUnit {
             return self.finish_copy(*copy, outcome);
         }
         let end = match (pending.operation, outcome) {
+            (operation, MediaOutcome::Failed(failure)) if sanitize::is(operation) => {
+                Err(self.sanitize_failure(operation, failure))
+            }
+            (operation, MediaOutcome::SanitizeFailed) if sanitize::is(operation) => Err(sanitize::FAILED),
             (_, MediaOutcome::Failed(MediaFailure { kind: MediaFailureKind::Busy, .. })) => {
                 return Completion::busy();
             }
@@ -111,9 +115,13 @@ const INTERNAL: Sense = Sense::new(SenseKey::HardwareError, AdditionalSense::INT
 /// Commands that write find out that they cannot, the others that they cannot read.
 fn medium_error(operation: Operation) -> AdditionalSense {
     match operation {
-        Operation::Write | Operation::WriteSame | Operation::Unmap | Operation::SynchronizeCache => {
-            AdditionalSense::WRITE_ERROR
-        }
+        Operation::Write
+        | Operation::WriteSame
+        | Operation::Unmap
+        | Operation::SynchronizeCache
+        | Operation::SanitizeOverwrite
+        | Operation::SanitizeBlockErase
+        | Operation::SanitizeExitFailureMode => AdditionalSense::WRITE_ERROR,
         _ => AdditionalSense::UNRECOVERED_READ_ERROR,
     }
 }

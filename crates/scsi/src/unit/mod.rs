@@ -21,6 +21,7 @@ mod range;
 mod report_luns;
 mod report_opcodes;
 mod reservation;
+mod sanitize;
 mod start_stop;
 mod third_party_copy;
 mod unmap;
@@ -31,7 +32,7 @@ mod write_same;
 use bytes::Bytes;
 
 use crate::completion::Completion;
-use crate::media::{Durability, MediaCommand};
+use crate::media::{Durability, MediaCommand, Sanitization};
 use crate::sense::{AdditionalSense, Sense, SenseFormat, SenseKey};
 use alua::{PortGroups, Targets};
 use config::check_capacity;
@@ -128,6 +129,7 @@ pub struct LogicalUnit {
     blocks: u64,
     read_only: bool,
     availability: Availability,
+    sanitization: Sanitization,
     mode: ModeState,
     space: Space,
     nexuses: Nexuses,
@@ -145,6 +147,7 @@ impl LogicalUnit {
             blocks: config.blocks,
             read_only: config.read_only,
             availability: Availability::Ready,
+            sanitization: Sanitization::Idle,
             mode: ModeState::default_of(&config, Default::default()),
             space: Space::default(),
             nexuses: Nexuses::default(),
@@ -260,6 +263,11 @@ impl LogicalUnit {
     /// Takes the volume off line or back. While it is away, commands for the medium end with NOT READY.
     pub fn set_availability(&mut self, availability: Availability) {
         self.availability = availability;
+    }
+
+    /// How far the volume is with being sanitized: to be told before each [`LogicalUnit::execute`] if it can be at all.
+    pub fn set_sanitization(&mut self, sanitization: Sanitization) {
+        self.sanitization = sanitization;
     }
 
     /// A logical unit or target reset (SAM-5 6.3.3): mode parameters return to their defaults, what

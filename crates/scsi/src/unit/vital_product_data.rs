@@ -26,7 +26,7 @@ impl LogicalUnit {
             EXTENDED_INQUIRY => self.extended_inquiry(),
             THIRD_PARTY_COPY if self.config.offload => third_party_copy_page(self.config.block_size),
             BLOCK_LIMITS => self.block_limits(),
-            BLOCK_DEVICE_CHARACTERISTICS => block_device_characteristics(),
+            BLOCK_DEVICE_CHARACTERISTICS => self.block_device_characteristics(),
             LOGICAL_BLOCK_PROVISIONING if self.config.thin => self.logical_block_provisioning(),
             _ => return None,
         };
@@ -104,6 +104,17 @@ impl LogicalUnit {
         body
     }
 
+    /// SBC-3 6.6.2: does not rotate. After BLOCK ERASE blocks can be read, and read as zeroes (WABEREQ 01b).
+    fn block_device_characteristics(&self) -> Vec<u8> {
+        const NON_ROTATING: u16 = 1;
+        const WABEREQ_READABLE: u8 = 0x40;
+        let [high, low] = NON_ROTATING.to_be_bytes();
+        let erase = if self.config.sanitize { WABEREQ_READABLE } else { 0 };
+        let mut body = vec![high, low, 0, erase];
+        body.resize(LONG_PAGE, 0);
+        body
+    }
+
     /// SBC-3 6.6.4: UNMAP and both WRITE SAME unmap, unmapped blocks read as zero (LBPRZ 001b), thin. Nothing can be
     /// anchored (ANC_SUP), and the pool has no designator of its own (DP).
     fn logical_block_provisioning(&self) -> Vec<u8> {
@@ -113,14 +124,6 @@ impl LogicalUnit {
         let exponent = Self::threshold_exponent(self.config.block_size);
         vec![exponent, LBPU_LBPWS_LBPWS10 | LBPRZ_ZERO, THIN, 0]
     }
-}
-
-/// SBC-3 6.6.2: does not rotate.
-fn block_device_characteristics() -> Vec<u8> {
-    const NON_ROTATING: u16 = 1;
-    let mut body = NON_ROTATING.to_be_bytes().to_vec();
-    body.resize(LONG_PAGE, 0);
-    body
 }
 
 /// The first two bytes of a designation descriptor (SPC-4 7.8.6.1).

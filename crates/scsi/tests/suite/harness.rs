@@ -5,7 +5,7 @@ use scsi::{
     AdditionalSense, BlockExtent, BlockSize, Cdb, Comparison, Completion, CopyCommand, CopyFault, CopyRange,
     CopyReport, CopySide, CopyWork, DataOut, Durability, Geometry, Identity, LogicalUnit, LogicalUnitConfig,
     Lun, MediaCommand, MediaOutcome, NexusId, NexusInfo, NotKept, Reservations, Resources, RodToken,
-    SenseKey, Status, Step, TargetPort, UnitReference,
+    SanitizeMethod, SenseKey, Status, Step, TargetPort, UnitReference,
 };
 
 /// Host A, which all shorthand speaks for.
@@ -33,6 +33,7 @@ pub(crate) fn identity() -> Identity {
 pub(crate) fn config() -> LogicalUnitConfig {
     let mut config = LogicalUnitConfig::new(identity(), BlockSize::B512, BLOCKS);
     config.limits.atomic_bytes_max = 128 << 10;
+    config.sanitize = true;
     config
 }
 
@@ -133,6 +134,18 @@ impl Medium {
         }
     }
 
+    fn sanitize(&mut self, method: SanitizeMethod) -> MediaOutcome {
+        let len = self.bytes.len();
+        match method {
+            SanitizeMethod::BlockErase => self.unmap(0, len as u64),
+            SanitizeMethod::Overwrite(block) => {
+                self.bytes = block.repeat(len / block.len());
+                self.mapped.fill(true);
+            }
+        }
+        MediaOutcome::Done
+    }
+
     fn copy_range(&mut self, command: &CopyCommand, range: CopyRange) {
         let data = Bytes::copy_from_slice(self.slice(range.source_offset, range.len));
         self.write(range.destination_offset, &[data]);
@@ -209,6 +222,8 @@ impl Medium {
             }
             MediaCommand::BlockStatus { offset, len, max_extents } => self.status(offset, len, max_extents),
             MediaCommand::Copy(copy) => MediaOutcome::Copied(self.copy(&copy)),
+            MediaCommand::Sanitize { method, .. } => self.sanitize(method),
+            MediaCommand::LeaveFailedSanitize => MediaOutcome::Done,
             MediaCommand::Flush { .. } | MediaCommand::Prefetch { .. } => MediaOutcome::Done,
         }
     }

@@ -19,6 +19,7 @@ mod reservation;
 mod reserved;
 mod robustness;
 mod rod_tokens;
+mod sanitize;
 mod state;
 mod thresholds;
 mod transfer;

@@ -20,7 +20,10 @@ fn sample(command: &Command) -> [u8; 16] {
         | Operation::ExtendedCopyLid4
         | Operation::PopulateToken
         | Operation::WriteUsingToken
+        | Operation::SanitizeBlockErase
+        | Operation::SanitizeExitFailureMode
         | Operation::Unmap => 0,
+        Operation::SanitizeOverwrite => u8::try_from(OVERWRITE.len()).unwrap(),
         Operation::PersistentReserveOut => u8::try_from(reserve_out(command).len()).unwrap(),
         _ => 1,
     };
@@ -49,10 +52,14 @@ fn reserve_out(command: &Command) -> Vec<u8> {
     list
 }
 
+/// One pass of one byte.
+const OVERWRITE: [u8; 5] = [1, 0, 0, 1, 0];
+
 /// Data-Out as the table says, of zeroes where they will do.
 fn data(command: &Command, cdb: &[u8]) -> Vec<u8> {
     match command.operation {
         Operation::PersistentReserveOut => reserve_out(command),
+        Operation::SanitizeOverwrite => OVERWRITE.to_vec(),
         _ => vec![0; usize::try_from(data_out_len(cdb, 512)).unwrap()],
     }
 }
@@ -237,6 +244,7 @@ fn data_out_is_sized_from_the_cdb() {
         (&long(0x89, 0, 7), 2 * 7 * 512),
         (&long(0x9c, 0, 7), 7 * 512),
         (&[0x42, 0, 0, 0, 0, 0, 0, 0x01, 0x18, 0], 0x118),
+        (&[0x48, 0x01, 0, 0, 0, 0, 0, 2, 4, 0], 516),
         (&[0x15, 0x10, 0, 0, 24, 0], 24),
         (&[0x55, 0x10, 0, 0, 0, 0, 0, 1, 0, 0], 256),
         (&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0], 0),
@@ -250,8 +258,8 @@ fn data_out_is_sized_from_the_cdb() {
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
     assert_eq!(
         outs.count(),
-        4 + 8 + 4,
-        "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, PERSISTENT RESERVE OUT, and copies"
+        4 + 8 + 4 + 3,
+        "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, PERSISTENT RESERVE OUT, copies, and SANITIZE"
     );
 }
 

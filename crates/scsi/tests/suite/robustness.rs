@@ -34,7 +34,9 @@ fn ranges(command: &MediaCommand) -> Vec<(u64, u64)> {
         // Ranges beyond the own unit are checked where they are resolved.
         MediaCommand::Copy(_) => Vec::new(),
         MediaCommand::Unmap { ranges } => ranges.iter().map(|range| (range.offset, range.len)).collect(),
-        MediaCommand::Resources => Vec::new(),
+        MediaCommand::Sanitize { .. } | MediaCommand::LeaveFailedSanitize | MediaCommand::Resources => {
+            Vec::new()
+        }
     }
 }
 

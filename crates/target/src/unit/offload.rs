@@ -163,12 +163,12 @@ impl LogicalUnitHandle {
         side: CopySide,
         stamp: u64,
     ) -> Result<CopyGrant, CopyFault> {
-        self.admitted(&self.inner.lock(), agent, side, stamp)
+        self.admitted(&mut self.inner.lock(), agent, side, stamp)
     }
 
     fn admitted(
         &self,
-        inner: &super::Inner,
+        inner: &mut super::Inner,
         agent: CopyAgent<'_>,
         side: CopySide,
         stamp: u64,
@@ -180,6 +180,7 @@ impl LogicalUnitHandle {
         if self.offload.closed.load(Ordering::SeqCst) || !inner.unit.offload() {
             return Err(CopyFault::Unreachable(side));
         }
+        self.look_at_sanitization(inner);
         inner.unit.admit_copy(agent, side).map_err(|answer| CopyFault::Refused(side, answer))
     }
 
@@ -192,7 +193,7 @@ impl LogicalUnitHandle {
     ) -> Result<(CopyGrant, Piece<'_>), CopyFault> {
         let (grant, epoch) = {
             let mut inner = self.inner.lock();
-            let grant = self.admitted(&inner, agent, CopySide::Destination, stamp)?;
+            let grant = self.admitted(&mut inner, agent, CopySide::Destination, stamp)?;
             let nexus = grant.nexus.unwrap_or(STRANGER);
             (grant, inner.operations.begin(nexus))
         };

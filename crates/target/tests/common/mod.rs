@@ -4,7 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests keep their own time")]
 
 use block::{
-    BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Provisioning, Volume,
+    BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Provisioning, Sanitization,
+    SanitizeMethod, Volume,
 };
 use bytes::Bytes;
 use iscsi::initiator::{
@@ -47,6 +48,10 @@ pub struct HangingVolume {
     /// Offset and bytes of each write that was to be all or nothing.
     pub atomic_writes: Mutex<Vec<(u64, usize)>>,
     pub fails: Mutex<Option<ErrorKind>>,
+    /// Once it runs, it does until the test says otherwise.
+    pub sanitization: watch::Sender<Sanitization>,
+    /// How it was begun: with AUSE?
+    pub sanitizes: Mutex<Vec<(SanitizeMethod, bool)>>,
     pub resources: Mutex<Option<block::Resources>>,
 }
 
@@ -59,6 +64,8 @@ impl HangingVolume {
             writes: Mutex::default(),
             atomic_writes: Mutex::default(),
             fails: Mutex::default(),
+            sanitization: watch::channel(Sanitization::Idle).0,
+            sanitizes: Mutex::default(),
             resources: Mutex::default(),
         })
     }
@@ -86,6 +93,15 @@ impl HangingVolume {
         Box::pin(async move {
             let _guard = guard;
             hangs.wait_for(|hangs| !*hangs).await.unwrap();
+            match *self.sanitization.borrow() {
+                Sanitization::Idle => {}
+                Sanitization::Running { .. } => {
+                    return Err(BlockError::new(ErrorKind::Busy, "test", "sanitizing"));
+                }
+                Sanitization::Failed { .. } => {
+                    return Err(BlockError::new(ErrorKind::Device, "test", "not sanitized"));
+                }
+            }
             match *self.fails.lock() {
                 Some(kind) => Err(BlockError::new(kind, "test", "told to fail")),
                 None => work(self),
@@ -181,6 +197,43 @@ impl Volume for HangingVolume {
     fn extents(&self, offset: u64, len: u64, _: usize) -> BoxFuture<'_, block::Result<Vec<Extent>>> {
         let extent = Extent { range: ByteRange { offset, len }, provisioning: Provisioning::Mapped };
         self.after(move |_| Ok(vec![extent]))
+    }
+    fn can_sanitize(&self) -> bool {
+        true
+    }
+    fn sanitization(&self) -> Sanitization {
+        *self.sanitization.borrow()
+    }
+    fn sanitize(&self, method: SanitizeMethod, unrestricted_exit: bool) -> BoxFuture<'_, block::Result<()>> {
+        let mut hangs = self.hangs.subscribe();
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let guard = UnderWay(self);
+        Box::pin(async move {
+            let _guard = guard;
+            hangs.wait_for(|hangs| !*hangs).await.unwrap();
+            let before = self.sanitization.send_replace(Sanitization::Running { progress: 0 });
+            if let Sanitization::Running { .. } = before {
+                return Err(BlockError::new(ErrorKind::Busy, "test", "sanitizing"));
+            }
+            self.sanitizes.lock().push((method, unrestricted_exit));
+            Ok(())
+        })
+    }
+    fn sanitized(&self) -> BoxFuture<'_, block::Result<()>> {
+        let mut state = self.sanitization.subscribe();
+        Box::pin(async move {
+            let runs = |state: &Sanitization| matches!(state, Sanitization::Running { .. });
+            match *state.wait_for(|state| !runs(state)).await.unwrap() {
+                Sanitization::Failed { .. } => {
+                    Err(BlockError::new(ErrorKind::Device, "test", "told to fail"))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+    fn leave_failed_sanitize(&self) -> BoxFuture<'_, block::Result<()>> {
+        self.sanitization.send_replace(Sanitization::Idle);
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

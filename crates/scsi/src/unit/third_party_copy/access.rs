@@ -21,7 +21,7 @@ impl LogicalUnit {
     /// The status a READ or WRITE of that host would end with.
     pub fn admit_copy(&self, agent: CopyAgent<'_>, side: CopySide) -> Result<CopyGrant, DeviceAnswer> {
         let check = |sense: Sense| DeviceAnswer { status: Status::CheckCondition, sense: Some(sense) };
-        self.availability.check().map_err(check)?;
+        self.availability.check().and(self.check_sanitization()).map_err(check)?;
         let nexus = self.copy_nexus(agent, side)?;
         if side == CopySide::Destination {
             let own = nexus.filter(|_| agent.nexus.is_some());
