@@ -29,8 +29,8 @@ pub use sessions::{Connection, ConnectionState};
 pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{
     CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,
-    Group, Host, HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Session, Status, UpdateHost,
-    UpdatePool, UpdateVolume, Volume, VolumeState,
+    Group, Host, HostGrant, Outcome, Pool, PoolDisk, PoolState, Provisioning, Sanitization, Session, Status,
+    UpdateHost, UpdatePool, UpdateVolume, Volume, VolumeState,
 };
 
 /// First part of every path of this version of the API.

@@ -211,6 +211,15 @@ pub struct CopyCounts {
     pub bytes: u64,
 }
 
+/// How far a volume is with being sanitized (SANITIZE); hosts neither read nor write until it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sanitization {
+    /// Percent done.
+    pub percent: u8,
+    /// It could not be done: hosts neither read nor write until it is tried again.
+    pub failed: bool,
+}
+
 /// A virtual disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Volume {
@@ -240,6 +249,9 @@ pub struct Volume {
     pub offload: bool,
     /// What copies it has seen since the daemon started.
     pub copies: CopyCounts,
+    /// How far it is with being sanitized; none if it is not.
+    #[serde(default)]
+    pub sanitization: Option<Sanitization>,
     /// Target name; the same for life.
     pub iqn: String,
     /// The targets of several volumes that it is in.

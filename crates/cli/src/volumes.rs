@@ -111,10 +111,12 @@ fn granted(change: &Change<Volume>, host: &str, read_only: bool) -> String {
     }
 }
 
-fn state(volume: &Volume) -> &'static str {
-    match volume.state {
-        VolumeState::Online => "online",
-        VolumeState::Offline => "OFFLINE",
+fn state(volume: &Volume) -> String {
+    match (volume.state, volume.sanitization) {
+        (VolumeState::Offline, _) => "OFFLINE".to_owned(),
+        (VolumeState::Online, None) => "online".to_owned(),
+        (VolumeState::Online, Some(api::Sanitization { failed: true, .. })) => "SANITIZE FAILED".to_owned(),
+        (VolumeState::Online, Some(api::Sanitization { percent, .. })) => format!("sanitizing {percent} %"),
     }
 }
 
@@ -140,7 +142,7 @@ fn list(volumes: &[Volume]) -> String {
     let row = |volume: &Volume| {
         vec![
             volume.name.clone(),
-            state(volume).to_owned(),
+            state(volume),
             volume.pool.clone(),
             size(volume.size_bytes),
             size(volume.used_bytes),
@@ -168,7 +170,7 @@ fn show(volume: &Volume) -> String {
     };
     let mut pairs = vec![
         ("Name", volume.name.clone()),
-        ("State", state(volume).to_owned()),
+        ("State", state(volume)),
         ("Reason", volume.reason.clone().unwrap_or_default()),
         ("Target", volume.iqn.clone()),
         ("Also in", targets(volume)),

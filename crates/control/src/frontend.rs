@@ -4,7 +4,7 @@ use crate::{
     HostId, InitiatorName, IsnsServerFacts, KeptReservations, PortalGroupTag, PortalSet, ReservationFacts,
     Result, SpaceWarning, VolumeId, VolumeRecord,
 };
-use block::{BoxFuture, Volume};
+use block::{BoxFuture, Sanitization, Volume};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +119,9 @@ pub trait Frontend: Send + Sync + 'static {
 
     /// What copies a volume has seen since it was first served; none if it is not.
     fn copy_facts(&self, id: VolumeId) -> CopyFacts;
+
+    /// How far a volume is with being sanitized, if it is served.
+    fn sanitization(&self, id: VolumeId) -> Sanitization;
 
     /// All sessions.
     fn sessions(&self) -> Vec<SessionFacts>;

@@ -7,7 +7,7 @@ use crate::{
     CopyFacts, Engine, Error, ErrorKind, Frontend, GroupFile, GroupRecord, LoginFailures, Name, PoolView,
     Result, SessionFacts, State, VolumeId, VolumeView,
 };
-use block::Runtime;
+use block::{Runtime, Sanitization};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;
@@ -128,6 +128,12 @@ impl Group {
     /// What copies a volume has seen since it was first served.
     pub fn copy_facts(&self, volume: VolumeId) -> CopyFacts {
         self.frontend.copy_facts(volume)
+    }
+
+    /// How far a volume is with being sanitized.
+    #[must_use]
+    pub fn sanitization(&self, volume: VolumeId) -> Sanitization {
+        self.frontend.sanitization(volume)
     }
 
     /// All iSCSI sessions.

@@ -99,6 +99,7 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         },
         offload: record.offload,
         copies: copies(group.copy_facts(record.id)),
+        sanitization: sanitization(group.sanitization(record.id)),
         iqn: record.iqn.to_string(),
         targets: group.with_state(|state| targets(state, record.id)),
         naa: record.naa.to_string(),
@@ -115,6 +116,17 @@ fn targets(state: &State, volume: control::VolumeId) -> Vec<api::VolumeTarget> {
         Some(api::VolumeTarget { target: target.name.to_string(), lun })
     };
     state.targets_of(volume).filter_map(named).collect()
+}
+
+fn sanitization(sanitization: block::Sanitization) -> Option<api::Sanitization> {
+    match sanitization {
+        block::Sanitization::Idle => None,
+        block::Sanitization::Running { progress } => {
+            let percent = u8::try_from(u32::from(progress) * 100 >> 16).unwrap_or(100);
+            Some(api::Sanitization { percent, failed: false })
+        }
+        block::Sanitization::Failed { .. } => Some(api::Sanitization { percent: 0, failed: true }),
+    }
 }
 
 fn copies(facts: control::CopyFacts) -> api::CopyCounts {
@@ -245,4 +257,22 @@ pub(crate) fn pool_update(request: &api::UpdatePool) -> PoolUpdate {
 
 pub(crate) fn new_host(request: api::CreateHost) -> NewHost {
     NewHost { name: request.name, iqns: request.iqns, addresses: request.addresses }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_sanitizing_is_is_told_in_percent_and_never_as_done() {
+        let percent = |progress| {
+            let told = sanitization(block::Sanitization::Running { progress }).expect("it runs");
+            assert!(!told.failed);
+            told.percent
+        };
+        assert_eq!([0, 655, 656, 0x8000, 0xffff].map(percent), [0, 0, 1, 50, 99]);
+        assert_eq!(sanitization(block::Sanitization::Idle), None);
+        let failed = sanitization(block::Sanitization::Failed { unrestricted_exit: true });
+        assert!(failed.is_some_and(|told| told.failed));
+    }
 }

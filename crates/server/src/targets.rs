@@ -285,6 +285,10 @@ impl Frontend for Targets {
         CopyFacts { copies, tokens, failed, bytes }
     }
 
+    fn sanitization(&self, id: VolumeId) -> block::Sanitization {
+        self.unit(id).map(|unit| unit.volume().sanitization()).unwrap_or_default()
+    }
+
     fn sessions(&self) -> Vec<SessionFacts> {
         let group = self.group.read().upgrade();
         let sessions = self.server().map(|server| server.sessions()).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::{
     ReservationFacts, ReservationKeeper, ReservationRecord, Result, SessionFacts, SpaceWarning, VolumeId,
     VolumeRecord,
 };
-use block::{BoxFuture, Runtime, Task, Volume};
+use block::{BoxFuture, Runtime, Sanitization, Task, Volume};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -131,6 +131,10 @@ impl Frontend for SimFrontend {
 
     fn copy_facts(&self, _: VolumeId) -> CopyFacts {
         CopyFacts::default()
+    }
+
+    fn sanitization(&self, _: VolumeId) -> Sanitization {
+        Sanitization::Idle
     }
 
     fn sessions(&self) -> Vec<SessionFacts> {

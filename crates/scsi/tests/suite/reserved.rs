@@ -225,7 +225,7 @@ fn data_out_is_sized_from_the_cdb() {
         cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
         cdb
     };
-    let table: [(&[u8], u32); 23] = [
+    let table: [(&[u8], u32); 24] = [
         (&[0x0a, 0, 0, 0, 3, 0], 3 * 512),
         (&[0x0a, 0, 0, 0, 0, 0], 256 * 512),
         (&[0x2a, 0, 0, 0, 0, 0, 0, 1, 0, 0], 256 * 512),
