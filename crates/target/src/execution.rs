@@ -365,7 +365,7 @@ fn on_medium(
     unit: &Arc<LogicalUnitHandle>,
     (task, ordered): (TaskId, bool),
     work: MediaCommand,
-    operation: Operation,
+    mut operation: Operation,
 ) -> (OnMedium, Work) {
     let bytes = media::memory_of(&work);
     let stop = Stop::of(&work);

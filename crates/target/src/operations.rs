@@ -120,9 +120,9 @@ impl Operations {
         self.lane(nexus).filter(|lane| stamp <= lane.aborted_before).map(|_| Ended::Nexus)
     }
 
-    /// Whether an operation has been ended since it began.
-    pub(crate) fn has_ended(&self, nexus: NexusId, epoch: Epoch) -> bool {
-        self.ended(nexus, epoch.0.saturating_add(1)).is_some()
+    /// Whether, and how, an operation has been ended since it began.
+    pub(crate) fn ended_since(&self, nexus: NexusId, epoch: Epoch) -> Option<Ended> {
+        self.ended(nexus, epoch.0.saturating_add(1))
     }
 
     /// Tells those who wait on it whenever operations are aborted.
@@ -144,7 +144,7 @@ impl Operations {
 
     /// An operation is over. Whether, and how, it was ended before.
     pub(crate) fn end(&mut self, nexus: NexusId, epoch: Epoch) -> Option<Ended> {
-        let ended = self.ended(nexus, epoch.0.saturating_add(1));
+        let ended = self.ended_since(nexus, epoch);
         let lane = self.lane_mut(nexus);
         debug_assert!(lane.is_some(), "every end has its beginning");
         if let Some(lane) = lane {

@@ -11,6 +11,7 @@ use scsi::{
 };
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 const OPCODE: u8 = 0x48;
@@ -23,13 +24,23 @@ pub(crate) fn goes_first(cdb: &Cdb) -> bool {
 /// All of a volume; where a failure is does not matter.
 pub(crate) const WHOLE: ByteRange = ByteRange { offset: 0, len: u64::MAX };
 
-/// By which a command that waits for the end is told to do so no more.
+/// What is known of a command that waits for the end.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Notify);
+pub(crate) struct Waiting {
+    stopped: Notify,
+    /// The volume has begun: from then on the command touches the medium no more, and who waits for what is under way
+    /// does not wait for it.
+    begun: AtomicBool,
+}
 
 impl Waiting {
+    /// It is to wait no more.
     pub(crate) fn stop(&self) {
-        self.0.notify_one();
+        self.stopped.notify_one();
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 }
 
@@ -68,7 +79,11 @@ pub(crate) fn run(unit: Arc<LogicalUnitHandle>, waiter: Waiter, command: MediaCo
         };
         match begun {
             Err(error) => MediaOutcome::Failed(failure(&error, WHOLE)),
-            Ok(()) if wait => until_sanitized(&unit, &waiter).await,
+            Ok(()) if wait => {
+                waiter.waiting.begun.store(true, Ordering::Release);
+                unit.off_the_medium(waiter.nexus, waiter.epoch);
+                until_sanitized(&unit, &waiter).await
+            }
             Ok(()) => MediaOutcome::Done,
         }
     })
@@ -88,7 +103,7 @@ async fn until_sanitized(unit: &LogicalUnitHandle, waiter: &Waiter) -> MediaOutc
 
 /// Ready when the task has ended: its session says so, or the unit's task set.
 async fn until_stopped(unit: &LogicalUnitHandle, waiter: &Waiter) {
-    let told = pin!(waiter.waiting.0.notified());
+    let told = pin!(waiter.waiting.stopped.notified());
     let ended = pin!(async {
         loop {
             // Before the look, so that what comes in between is heard of.

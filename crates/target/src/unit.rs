@@ -235,7 +235,12 @@ impl LogicalUnitHandle {
 
     /// Whether tasks of the nexus and time of an operation have been ended since it began.
     pub(crate) fn has_ended_operation(&self, nexus: NexusId, epoch: Epoch) -> bool {
-        self.inner.lock().operations.has_ended(nexus, epoch)
+        self.inner.lock().operations.ended_since(nexus, epoch).is_some()
+    }
+
+    /// An operation touches the medium no more, but is not finished yet.
+    pub(crate) fn off_the_medium(&self, nexus: NexusId, epoch: Epoch) {
+        self.inner.lock().operations.end(nexus, epoch);
     }
 
     /// Ends an operation. None if a reset or another nexus has aborted it: then nothing is answered (SAM-5 §5.6).
@@ -246,10 +251,17 @@ impl LogicalUnitHandle {
         self.look_if_moved(operation.written.map_or(0, |range| range.len), is_full);
         let mut inner = self.inner.lock();
         let completion = inner.unit.finish(operation.pending, outcome);
-        match inner.operations.end(operation.nexus, operation.epoch) {
+        let (nexus, epoch) = (operation.nexus, operation.epoch);
+        let left = operation.waiting.is_some_and(|waiting| waiting.has_begun());
+        let ended = if left {
+            inner.operations.ended_since(nexus, epoch)
+        } else {
+            inner.operations.end(nexus, epoch)
+        };
+        match ended {
             None => Some(completion),
             Some(ended) => {
-                inner.tell(operation.nexus, ended);
+                inner.tell(nexus, ended);
                 None
             }
         }
@@ -347,7 +359,7 @@ impl Inner {
     fn begin(&mut self, pending: Pending, nexus: Option<NexusId>, command: &MediaCommand) -> Operation {
         let nexus = nexus.unwrap_or(NexusId(0));
         let epoch = self.operations.begin(nexus);
-        Operation { pending, nexus, epoch, written: media::range_written(command) }
+        Operation { pending, nexus, epoch, written: media::range_written(command), waiting: None }
     }
 
     /// Who had a task ended by another nexus hears of that (SAM-5 §5.14, COMMANDS CLEARED BY ANOTHER INITIATOR). Of a
@@ -389,11 +401,14 @@ pub(crate) struct Operation {
     epoch: Epoch,
     /// What it changes.
     written: Option<ByteRange>,
+    /// It may wait for what the volume does by itself.
+    waiting: Option<Arc<Waiting>>,
 }
 
 impl Operation {
     /// It, as who waits for the end of a sanitizing.
-    pub(crate) fn waiter(&self, waiting: Arc<Waiting>) -> Waiter {
+    pub(crate) fn waiter(&mut self, waiting: Arc<Waiting>) -> Waiter {
+        self.waiting = Some(Arc::clone(&waiting));
         Waiter { nexus: self.nexus, epoch: self.epoch, waiting }
     }
 }

@@ -164,6 +164,19 @@ async fn a_host_that_comes_back_is_not_kept_waiting_and_sees_it_go_on() {
     assert_eq!(soon(client.run(read16(0, 1))).await.status, ScsiStatus::Good);
 }
 
+/// An administrator's change waits for what is on the medium, not for hours.
+#[tokio::test]
+async fn who_waits_for_what_is_under_way_does_not_wait_for_it() {
+    let bench = Bench::new();
+    let mut client = bench.ready(1).await;
+    let task = begun(&bench, &mut client).await;
+    let sessions: Vec<_> = bench.unit.uses().into_iter().map(|used| used.session).collect();
+    soon(bench.unit.quiet(&sessions)).await;
+    assert!(is_running(&bench) && !client.has_ended(task));
+    end(&bench, Sanitization::Idle);
+    assert_eq!(soon(client.end_of(task)).await.unwrap().status, ScsiStatus::Good);
+}
+
 /// SBC-4 5.30.1: as if it was sent HEAD OF QUEUE.
 #[tokio::test]
 async fn it_goes_before_what_waits() {
