@@ -296,4 +296,15 @@ mod tests {
         assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid));
         assert_eq!((Plain.can_sanitize(), Plain.sanitization()), (false, Sanitization::Idle));
     }
+
+    #[test]
+    fn where_nothing_is_sanitized_nobody_waits_for_it_and_there_is_no_failure_to_leave() {
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(Sanitization::default(), Plain.sanitization());
+        assert!(matches!(pin!(Plain.sanitized()).as_mut().poll(&mut context), Poll::Ready(Ok(()))));
+        assert!(matches!(
+            pin!(Plain.leave_failed_sanitize()).as_mut().poll(&mut context),
+            Poll::Ready(Ok(()))
+        ));
+    }
 }

@@ -76,25 +76,22 @@ impl Medium {
                 available_bytes: CAPACITY_BYTES,
                 used_bytes: CAPACITY_BYTES / 2,
             })),
-            MediaCommand::Sanitize { method, .. } => {
-                let len = self.content.len();
-                match method {
-                    SanitizeMethod::BlockErase => self.content.fill(0),
-                    SanitizeMethod::Overwrite(block) => {
-                        assert_eq!(
-                            u64::try_from(block.len()),
-                            Ok(self.block_bytes),
-                            "the pattern is one block"
-                        );
-                        self.content = block.repeat(len / block.len());
-                    }
-                }
-                MediaOutcome::Done
-            }
+            MediaCommand::Sanitize { method, .. } => self.sanitize(&method),
             MediaCommand::LeaveFailedSanitize => MediaOutcome::Done,
             // There is no other volume.
             MediaCommand::Copy(_) => MediaOutcome::Failed(MediaFailureKind::NotReady.into()),
         }
+    }
+
+    fn sanitize(&mut self, method: &SanitizeMethod) -> MediaOutcome {
+        match method {
+            SanitizeMethod::BlockErase => self.content.fill(0),
+            SanitizeMethod::Overwrite(block) => {
+                assert_eq!(u64::try_from(block.len()), Ok(self.block_bytes), "the pattern is one block");
+                self.content = block.repeat(self.content.len() / block.len());
+            }
+        }
+        MediaOutcome::Done
     }
 
     fn verify(&mut self, offset: u64, len: u64, comparison: Comparison) -> MediaOutcome {

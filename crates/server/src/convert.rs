@@ -122,7 +122,7 @@ fn sanitization(sanitization: block::Sanitization) -> Option<api::Sanitization> 
     match sanitization {
         block::Sanitization::Idle => None,
         block::Sanitization::Running { progress } => {
-            let percent = u8::try_from(u32::from(progress) * 100 >> 16).unwrap_or(100);
+            let percent = u8::try_from((u32::from(progress) * 100) >> 16).unwrap_or(100);
             Some(api::Sanitization { percent, failed: false })
         }
         block::Sanitization::Failed { .. } => Some(api::Sanitization { percent: 0, failed: true }),
