@@ -301,6 +301,8 @@ mod tests {
     fn where_nothing_is_sanitized_nobody_waits_for_it_and_there_is_no_failure_to_leave() {
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(Sanitization::default(), Plain.sanitization());
+        let pattern = SanitizeMethod::Overwrite(Bytes::from_static(&[7; 512]));
+        assert_ne!(pattern, SanitizeMethod::BlockErase);
         assert!(matches!(pin!(Plain.sanitized()).as_mut().poll(&mut context), Poll::Ready(Ok(()))));
         assert!(matches!(
             pin!(Plain.leave_failed_sanitize()).as_mut().poll(&mut context),
