@@ -309,4 +309,19 @@ mod tests {
             Poll::Ready(Ok(()))
         ));
     }
+
+    #[test]
+    fn a_volume_that_cannot_be_sanitized_refuses_every_way_of_it() {
+        let pattern = Bytes::from_static(&[0x5a; 4096]);
+        for method in [SanitizeMethod::BlockErase, SanitizeMethod::Overwrite(pattern)] {
+            for unrestricted_exit in [false, true] {
+                let mut begun = pin!(Plain.sanitize(method.clone(), unrestricted_exit));
+                let Poll::Ready(refused) = begun.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                else {
+                    panic!("it has nothing to wait for");
+                };
+                assert_eq!(refused.map_err(|error| error.kind), Err(ErrorKind::Invalid));
+            }
+        }
+    }
 }
