@@ -172,9 +172,22 @@ impl Client {
     /// Deletes a volume and its data; with `force` also while hosts use it.
     ///
     /// # Errors
-    /// See [`Client::status`]; `in-use` while hosts use it.
+    /// See [`Client::status`]; `in-use` while hosts use it, and while it has snapshots.
     pub async fn delete_volume(&self, volume: &str, force: bool) -> Result<Change<Volume>, ClientError> {
         let path = format!("/volumes/{}?force={force}", segment(volume));
+        self.send(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Deletes a volume, its data and its snapshots.
+    ///
+    /// # Errors
+    /// As [`Client::delete_volume`].
+    pub async fn delete_volume_and_snapshots(
+        &self,
+        volume: &str,
+        force: bool,
+    ) -> Result<Change<Volume>, ClientError> {
+        let path = format!("/volumes/{}?force={force}&snapshots=true", segment(volume));
         self.send(Method::DELETE, &path, None::<&()>).await
     }
 

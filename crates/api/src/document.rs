@@ -7,6 +7,7 @@ use crate::portals::{
     AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
 };
 use crate::reservations::Reservations;
+use crate::snapshots::{CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade};
 use crate::targets::{CreateTarget, MapRequest, Target};
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
@@ -18,12 +19,13 @@ use utoipa::OpenApi;
 /// Declares documented operations: the macro of `utoipa` wants a function to stand on.
 macro_rules! operations {
     ($( $name:ident: $method:ident $path:literal $tag:literal $summary:literal
-        ($($param:literal),*) $(query $query:literal)? $(body $body:ty)? => $answer:ty; )*) => {
+        ($($param:literal),*) $(query $query:literal)? $(also $also:literal $why:literal)? $(body $body:ty)? => $answer:ty; )*) => {
         $(
             #[utoipa::path(
                 $method, path = $path, tag = $tag, summary = $summary, operation_id = stringify!($name),
                 params($(($param = String, Path, description = "Name or identity"),)*
-                       $(($query = Option<bool>, Query, description = "Go on although it is in use"),)?),
+                       $(($query = Option<bool>, Query, description = "Go on although it is in use"),)?
+                       $(($also = Option<bool>, Query, description = $why),)?),
                 $(request_body = $body,)?
                 responses(
                     (status = 200, body = $answer),
@@ -57,7 +59,13 @@ operations! {
     volume_create: post "/v1/volumes" "volumes" "Makes a volume" () body CreateVolume => Change<Volume>;
     volume_show: get "/v1/volumes/{volume}" "volumes" "One volume" ("volume") => Volume;
     volume_update: patch "/v1/volumes/{volume}" "volumes" "Grows or renames a volume, or changes when it warns" ("volume") body UpdateVolume => Change<Volume>;
-    volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" => Change<Volume>;
+    volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" also "snapshots" "Delete its snapshots, too" => Change<Volume>;
+    volume_clone: post "/v1/volumes/{volume}/clone" "snapshots" "Makes a volume with the content of another, or of a snapshot" ("volume") body CloneVolume => Change<Volume>;
+    volume_snapshots: get "/v1/volumes/{volume}/snapshots" "snapshots" "The snapshots of a volume, oldest first" ("volume") => Vec<Snapshot>;
+    snapshot_list: get "/v1/snapshots" "snapshots" "All snapshots, by volume" () => Vec<Snapshot>;
+    snapshot_create: post "/v1/snapshots" "snapshots" "Makes snapshots of volumes, all at one instant" () body CreateSnapshots => SnapshotsMade;
+    snapshot_show: get "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "One snapshot" ("volume", "snapshot") => Snapshot;
+    snapshot_delete: delete "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "Deletes a snapshot; clones of it stay" ("volume", "snapshot") => Change<Snapshot>;
     volume_grant: put "/v1/volumes/{volume}/grants/{host}" "volumes" "Lets a host use a volume" ("volume", "host") body GrantRequest => Change<Volume>;
     volume_revoke: delete "/v1/volumes/{volume}/grants/{host}" "volumes" "Takes a volume away from a host" ("volume", "host") => Change<Volume>;
     volume_reservations: get "/v1/volumes/{volume}/reservations" "volumes" "Hosts' reservations of a volume" ("volume") => Reservations;

@@ -12,6 +12,7 @@ mod isns;
 mod portals;
 mod reservations;
 mod sessions;
+mod snapshots;
 mod targets;
 mod types;
 
@@ -26,6 +27,7 @@ pub use portals::{
 };
 pub use reservations::{Registration, Reservations};
 pub use sessions::{Connection, ConnectionState};
+pub use snapshots::{CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade, VolumeOrigin};
 pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{
     CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,

@@ -2,6 +2,7 @@
 
 use crate::chap::Chap;
 use crate::sessions::Connection;
+use crate::snapshots::VolumeOrigin;
 use crate::targets::VolumeTarget;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -237,6 +238,18 @@ pub struct Volume {
     pub size_bytes: u64,
     /// Space its data takes in the pool; zero while offline.
     pub used_bytes: u64,
+    /// Of it written since its last snapshot, or since the volume was made or cloned.
+    #[serde(default)]
+    pub written_bytes: u64,
+    /// Number of its snapshots.
+    #[serde(default)]
+    pub snapshots: u32,
+    /// What it was cloned from.
+    #[serde(default)]
+    pub origin: Option<VolumeOrigin>,
+    /// Names of the volumes that were cloned from it and its snapshots.
+    #[serde(default)]
+    pub clones: Vec<String>,
     /// Hosts and the administrator are warned when so many percent of its size are taken; none: never.
     pub warn_percent: Option<u8>,
     /// Logical block size: 512 or 4096.

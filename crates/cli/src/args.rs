@@ -1,5 +1,6 @@
 //! The command line, defined once: parsing, help and the reference come from here.
 
+mod snapshot;
 mod targets;
 mod volume;
 
@@ -8,6 +9,7 @@ use server::{LogFormat, PORT, ServeConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+pub(crate) use snapshot::Snapshot;
 pub(crate) use targets::Target;
 pub(crate) use volume::{Cache, Volume};
 
@@ -37,6 +39,9 @@ pub(crate) enum Command {
     /// Volumes: virtual disks
     #[command(subcommand)]
     Volume(Volume),
+    /// Snapshots: what volumes held at an instant
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Targets of several volumes, besides the one that each volume has
     #[command(subcommand)]
     Target(Target),
@@ -517,6 +522,15 @@ mod tests {
             "palisade volume resize mail 20G",
             "palisade volume rename mail post",
             "palisade volume delete mail --force",
+            "palisade volume delete mail --with-snapshots",
+            "palisade volume clone mail test",
+            "palisade volume clone mail@before test",
+            "palisade snapshot create mail",
+            "palisade snapshot create mail mail-log --name before",
+            "palisade snapshot list",
+            "palisade snapshot list mail",
+            "palisade snapshot show mail@before",
+            "palisade snapshot delete mail@before mail-log@before",
             "palisade volume grant mail web --read-only",
             "palisade volume revoke mail web",
             "palisade host create web --iqn iqn.1993-08.org.debian:01:a --iqn iqn.x --address 192.0.2.0/24 ::1",
@@ -566,6 +580,10 @@ mod tests {
             "palisade pool create tank",
             "palisade pool delete",
             "palisade volume delete",
+            "palisade snapshot create",
+            "palisade snapshot delete mail",
+            "palisade snapshot show @x",
+            "palisade volume clone mail",
             "palisade host create web",
             "palisade isns set",
             "palisade isns set 192.0.2.9 --esi-port 0",

@@ -13,6 +13,7 @@ mod output;
 mod pools;
 mod portals;
 mod reference;
+mod snapshots;
 mod status;
 mod targets;
 mod validate;
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         }
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
+        Command::Snapshot(verb) => ask(data, async |client| snapshots::run(&client, verb, out).await),
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
         Command::Isns(verb) => ask(data, async |client| isns::run(&client, verb, out).await),
         Command::Portal(verb) => ask(data, async |client| portals::run(&client, verb, out).await),

@@ -5,8 +5,8 @@ mod reservations;
 use crate::args::{Cache, Volume as Verb};
 use crate::output::{self, Output, ago, properties, size, table};
 use api::{
-    CacheMode, Change, Client, CreateVolume, GrantRequest, Outcome, Problem, Provisioning, UpdateVolume,
-    Volume, VolumeState,
+    CacheMode, Change, Client, CloneVolume, CreateVolume, GrantRequest, Outcome, Problem, Provisioning,
+    UpdateVolume, Volume, VolumeState,
 };
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
@@ -50,9 +50,21 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 format!("Volume {} warns: {warns}; copy offload: {switch}.", change.item.name)
             })
         }
-        Verb::Delete { volume, force } => out.print(&client.delete_volume(&volume, force).await?, |change| {
-            format!("Volume {} deleted. Its space comes back in the background.", change.item.name)
-        }),
+        Verb::Delete { volume, force, with_snapshots } => {
+            let change = match with_snapshots {
+                true => client.delete_volume_and_snapshots(&volume, force).await?,
+                false => client.delete_volume(&volume, force).await?,
+            };
+            out.print(&change, deleted)
+        }
+        Verb::Clone { source, name } => {
+            let (volume, snapshot) = match source.split_once('@') {
+                Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
+                None => (source.as_str(), None),
+            };
+            let change = client.clone_volume(volume, &CloneVolume { name, snapshot }).await?;
+            out.print(&change, |change| cloned(change, &source))
+        }
         Verb::Grant { volume, host, read_only } => {
             let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
             out.print(&change, |change| granted(change, &host, read_only))
@@ -82,6 +94,45 @@ fn created(change: &Change<Volume>) -> String {
         "Volume {name} created: {} in pool {pool}.\nTarget: {iqn}\nNext: palisade volume grant {name} HOST",
         size(*size_bytes)
     )
+}
+
+fn deleted(change: &Change<Volume>) -> String {
+    let (name, snapshots) = (&change.item.name, change.item.snapshots);
+    let too = match snapshots {
+        0 => String::new(),
+        1 => " and its snapshot".to_owned(),
+        many => format!(" and its {many} snapshots"),
+    };
+    format!("Volume {name}{too} deleted. The space comes back in the background.")
+}
+
+fn cloned(change: &Change<Volume>, source: &str) -> String {
+    let Volume { name, iqn, .. } = &change.item;
+    match change.outcome {
+        Outcome::Unchanged => format!("Volume {name} is there already, a clone of {source}. Target: {iqn}"),
+        _ => format!(
+            "Volume {name} created, a clone of {source}, with a NAA and serial number of its own.\nTarget: {iqn}\n\
+             Next: palisade volume grant {name} HOST"
+        ),
+    }
+}
+
+/// What a clone was made of.
+fn origin(volume: &Volume) -> String {
+    let Some(origin) = &volume.origin else { return String::new() };
+    let gone = if origin.exists { "" } else { ", which is deleted" };
+    match &origin.snapshot {
+        Some(snapshot) => format!("{}@{snapshot}{gone}", origin.volume),
+        None => format!("{}{gone}", origin.volume),
+    }
+}
+
+/// What `volume show` says of snapshots: nothing if there are none.
+fn snapshots(volume: &Volume) -> String {
+    match volume.snapshots {
+        0 => String::new(),
+        number => format!("{number}; {} written since the last", size(volume.written_bytes)),
+    }
 }
 
 fn resized(change: &Change<Volume>) -> String {
@@ -147,12 +198,13 @@ fn list(volumes: &[Volume]) -> String {
             size(volume.size_bytes),
             size(volume.used_bytes),
             provisioning(volume).to_owned(),
+            volume.snapshots.to_string(),
             volume.sessions.to_string(),
             output::list(&hosts(volume)),
         ]
     };
     let rows: Vec<_> = volumes.iter().map(row).collect();
-    table(&["NAME", "STATE", "POOL", "SIZE", "USED", "TYPE", "SESSIONS", "GRANTED TO"], &rows)
+    table(&["NAME", "STATE", "POOL", "SIZE", "USED", "TYPE", "SNAPSHOTS", "SESSIONS", "GRANTED TO"], &rows)
 }
 
 /// Targets of several volumes.
@@ -178,6 +230,9 @@ fn show(volume: &Volume) -> String {
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),
         ("Type", provisioning(volume).to_owned()),
+        ("Snapshots", snapshots(volume)),
+        ("Clone of", origin(volume)),
+        ("Clones", volume.clones.join(", ")),
         ("Warns", output::warning(volume.warn_percent)),
         ("Block size", volume.block_size.to_string()),
         ("Cache", cache.to_owned()),

@@ -170,6 +170,7 @@ mod tests {
         let id = VolumeId::from_random([number; 16]);
         let record = VolumeRecord {
             warn_percent: None,
+            origin: None,
             id,
             name: Name::parse(&format!("vol{number}")).unwrap(),
             pool: PoolId::from_random([1; 16]),

@@ -95,6 +95,27 @@ pub trait PoolEngine: Send + Sync + 'static {
     /// `NoSpace` for a thick one that does not fit.
     fn create_volume(&self, id: VolumeId, spec: VolumeSpec, fact: FactChange) -> BoxFuture<'_, Result<()>>;
 
+    /// Makes snapshots of volumes, given as volume and snapshot, all at one instant, and keeps the records: all or
+    /// none. What was acknowledged before is in; what was issued after something that is not in had been acknowledged is
+    /// not in.
+    ///
+    /// # Errors
+    /// `NoSpace`, also for thick volumes that do not fit a second time.
+    fn snapshot_volumes(
+        &self,
+        snapshots: Vec<(VolumeId, VolumeId)>,
+        facts: Vec<FactChange>,
+    ) -> BoxFuture<'_, Result<()>>;
+
+    /// Makes a thin volume with the content that a volume or snapshot has, and keeps the record: both or none.
+    ///
+    /// # Errors
+    /// As [`PoolEngine::snapshot_volumes`].
+    fn clone_volume(&self, source: VolumeId, clone: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Bytes written to a volume since its last snapshot, or between that before and this snapshot.
+    fn written_bytes(&self, id: VolumeId) -> u64;
+
     /// Opens a volume; opening it again gives the same one.
     fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>>;
 
@@ -107,7 +128,7 @@ pub trait PoolEngine: Send + Sync + 'static {
     /// `NoSpace` for a thick one that does not fit.
     fn grow_volume(&self, id: VolumeId, size_bytes: u64, fact: FactChange) -> BoxFuture<'_, Result<()>>;
 
-    /// Deletes a volume and its records: all or none. The space comes back by and by.
+    /// Deletes a volume or snapshot and its records: all or none. The space comes back by and by.
     fn delete_volume(&self, id: VolumeId, facts: Vec<FactChange>) -> BoxFuture<'_, Result<()>>;
 
     /// Takes into use that a disk has grown, or grows it first: `PATH` or `PATH:NEWSIZE`.

@@ -111,7 +111,9 @@ impl Group {
     #[must_use]
     pub fn volumes(&self) -> Vec<VolumeView> {
         let state = self.state.read();
-        let mut views: Vec<_> = state.volumes.values().map(|entry| state.volume_view(entry)).collect();
+        let clones = state.clones();
+        let mut views: Vec<_> =
+            state.volumes.values().map(|entry| state.volume_view(entry, &clones)).collect();
         views.sort_by(|one, other| one.record.name.as_str().cmp(other.record.name.as_str()));
         views
     }
@@ -122,7 +124,7 @@ impl Group {
     /// `NotFound`.
     pub fn volume(&self, volume: &str) -> Result<VolumeView> {
         let state = self.state.read();
-        Ok(state.volume_view(state.find_volume(volume)?))
+        Ok(state.volume_view(state.find_volume(volume)?, &state.clones()))
     }
 
     /// What copies a volume has seen since it was first served.

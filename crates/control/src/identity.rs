@@ -58,6 +58,10 @@ identity!(
     /// Identity of a host.
     HostId
 );
+identity!(
+    /// Identity of snapshots that were made at one instant.
+    SnapshotSetId
+);
 
 /// Company identifier in our NAA names. Palisade has none of the IEEE's; this one has the bit set that marks it as
 /// locally administered, so it is nobody else's.

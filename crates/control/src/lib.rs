@@ -5,6 +5,7 @@
 //! over the real engine and over the simulated one in [`simulated`].
 
 mod access;
+mod calendar;
 mod chap;
 mod engine;
 mod error;
@@ -23,6 +24,7 @@ mod reservations;
 mod sealed;
 mod secret_key;
 pub mod simulated;
+mod snapshots;
 mod space;
 mod state;
 mod targets;
@@ -36,7 +38,7 @@ pub use file::GroupFile;
 pub use frontend::{ConnectionFacts, CopyFacts, Frontend, LoginFailures, SessionFacts, SessionId};
 pub use group::{Group, GroupConfig};
 pub use hosts::{HostUpdate, NewHost};
-pub use identity::{HostId, Naa, PoolId, VolumeId};
+pub use identity::{HostId, Naa, PoolId, SnapshotSetId, VolumeId};
 pub use isns::{IsnsRecord, IsnsServerFacts, IsnsState, NewIsns};
 pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
 pub use network::Network;
@@ -53,12 +55,13 @@ pub use reservations::{
     ReservationKeeper, ReservationRecord,
 };
 pub use sealed::Sealed;
+pub use snapshots::{NewSnapshot, Origin, OriginSnapshot, OriginView, SnapshotRecord, SnapshotView};
 pub use space::{PoolUpdate, SpaceWarning};
 pub use state::{PoolView, State, VolumeView};
 pub use targets::{
     MappingView, TargetAccess, TargetLun, TargetMapping, TargetRecord, TargetView, UnitAccess,
 };
-pub use volumes::{NewVolume, VolumeUpdate};
+pub use volumes::{NewVolume, Snapshots, VolumeUpdate};
 
 /// How a request that may find its work already done has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use crate::file::FileChange;
 use crate::reservations::PoolReservations;
+use crate::snapshots::SNAPSHOT_FACT;
 use crate::space::POOL_WARN_PERCENT;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
-    Error, ErrorKind, Force, Group, Name, Outcome, PoolEngine, PoolRecord, PoolView, Result, VolumeId,
-    VolumeRecord,
+    Error, ErrorKind, Force, Group, Name, Outcome, PoolEngine, PoolRecord, PoolView, Result, SnapshotRecord,
+    VolumeId, VolumeRecord,
 };
 use block::Media;
 use std::collections::BTreeSet;
@@ -135,6 +136,7 @@ impl Group {
         let mut state = self.state.write();
         state.pools.remove(&id);
         volumes.iter().for_each(|volume| drop(state.volumes.remove(volume)));
+        state.snapshots.retain(|(volume, _), _| !volumes.contains(volume));
         drop(state);
         tracing::info!(pool = %view.record.name, "pool deleted");
         Ok((Outcome::Deleted, view))
@@ -205,6 +207,7 @@ impl Group {
 
     async fn serve_volumes(&self, pool: &PoolRecord, engine: &Arc<dyn PoolEngine>) -> Result<()> {
         let present: BTreeSet<VolumeId> = engine.volumes().into_iter().collect();
+        self.read_snapshots(pool, engine).await?;
         let mut kept = PoolReservations::read(engine).await?;
         let (mut entries, mut unread) = (Vec::new(), 0);
         for (name, content) in engine.facts(VOLUME_FACT).await? {
@@ -229,6 +232,21 @@ impl Group {
             kept.forget_rest(engine).await?;
         }
         self.replace_volumes(pool, entries).await
+    }
+
+    /// What the pool says of its volumes' snapshots.
+    async fn read_snapshots(&self, pool: &PoolRecord, engine: &Arc<dyn PoolEngine>) -> Result<()> {
+        let facts = engine.facts(SNAPSHOT_FACT).await?;
+        let mut state = self.state.write();
+        for (name, content) in facts {
+            match serde_json::from_slice::<SnapshotRecord>(&content) {
+                Ok(record) => drop(state.snapshots.insert((record.volume, record.id), record)),
+                Err(error) => {
+                    tracing::error!(pool = %pool.name, snapshot = name, %error, "snapshot record not understood; left alone");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens and publishes one volume; if that fails it is there, but offline.

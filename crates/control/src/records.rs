@@ -1,7 +1,9 @@
 //! What is remembered of each object, as JSON: of the group, its pools and hosts in the group's file, of a volume in
 //! its pool. Fields are only ever added, with a default.
 
-use crate::{HostId, Initiator, InitiatorName, IsnsRecord, Naa, Name, Network, PoolId, Sealed, VolumeId};
+use crate::{
+    HostId, Initiator, InitiatorName, IsnsRecord, Naa, Name, Network, Origin, PoolId, Sealed, VolumeId,
+};
 use serde::{Deserialize, Serialize};
 
 /// The group itself.
@@ -116,6 +118,9 @@ pub struct VolumeRecord {
     /// Hosts and the administrator are warned when so many percent of its size are taken; none: never.
     #[serde(default)]
     pub warn_percent: Option<u8>,
+    /// What it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }

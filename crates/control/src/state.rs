@@ -1,8 +1,10 @@
 //! What the group is at this moment, in memory.
 
+use crate::snapshots::Clones;
 use crate::{
-    DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName, PoolEngine, PoolId,
-    PoolRecord, PoolUsage, PortalSet, Result, TargetRecord, VolumeId, VolumeRecord,
+    DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName, OriginView,
+    PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, SnapshotRecord, TargetRecord, VolumeId,
+    VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +33,8 @@ pub struct State {
     pub(crate) group: GroupRecord,
     pub(crate) pools: BTreeMap<PoolId, PoolEntry>,
     pub(crate) volumes: BTreeMap<VolumeId, VolumeEntry>,
+    /// By volume and snapshot. Those of a pool that was never open are not known.
+    pub(crate) snapshots: BTreeMap<(VolumeId, VolumeId), SnapshotRecord>,
     pub(crate) hosts: BTreeMap<HostId, HostRecord>,
     pub(crate) portals: PortalSet,
     /// Why portals are not open that should be.
@@ -68,6 +72,14 @@ pub struct VolumeView {
     pub offline: Option<String>,
     /// Space its data takes, in bytes; zero while offline.
     pub used_bytes: u64,
+    /// Of it written since its last snapshot, or since it was made or cloned, in bytes; zero while offline.
+    pub written_bytes: u64,
+    /// Number of its snapshots.
+    pub snapshots: usize,
+    /// What it was cloned from.
+    pub origin: Option<OriginView>,
+    /// Names of the volumes that were cloned from it and its snapshots.
+    pub clones: Vec<String>,
     /// Who may use it: name of the host, and whether it may only read.
     pub grants: Vec<(String, bool)>,
 }
@@ -78,6 +90,7 @@ impl State {
             group,
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             hosts: BTreeMap::new(),
             targets: BTreeMap::new(),
             portals: PortalSet::default(),
@@ -175,7 +188,7 @@ impl State {
         }
     }
 
-    pub(crate) fn volume_view(&self, entry: &VolumeEntry) -> VolumeView {
+    pub(crate) fn volume_view(&self, entry: &VolumeEntry, clones: &Clones) -> VolumeView {
         let pool = self.pools.get(&entry.record.pool);
         let engine = pool.and_then(|pool| pool.engine.as_ref().ok());
         let grant = |grant: &Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
@@ -184,12 +197,21 @@ impl State {
             pool: pool.map_or_else(|| entry.record.pool.to_string(), |pool| pool.record.name.to_string()),
             offline: entry.offline.clone(),
             used_bytes: engine.map_or(0, |engine| engine.volume_used_bytes(entry.record.id)),
+            written_bytes: engine.map_or(0, |engine| engine.written_bytes(entry.record.id)),
+            snapshots: self.snapshots_of(entry.record.id).count(),
+            origin: self.origin_view(&entry.record),
+            clones: clones.get(&entry.record.id).cloned().unwrap_or_default(),
             grants: entry.record.grants.iter().filter_map(grant).collect(),
         }
     }
 }
 
 impl PoolEntry {
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        self.record.name.to_string()
+    }
+
     /// The open pool.
     pub(crate) fn open(&self) -> Result<Arc<dyn PoolEngine>> {
         self.engine.clone().map_err(|reason| {

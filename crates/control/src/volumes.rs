@@ -50,6 +50,15 @@ pub struct VolumeUpdate {
     pub offload: Option<bool>,
 }
 
+/// What becomes of a volume's snapshots when it is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshots {
+    /// The volume is not deleted while it has some.
+    Refuse,
+    /// They are deleted, too.
+    Delete,
+}
+
 fn check_size(object: &str, size_bytes: u64) -> Result<()> {
     if !(SIZE_BYTES_MIN..=SIZE_BYTES_MAX).contains(&size_bytes) {
         return Err(Error::invalid(object, "a volume's size is from 1 MiB to 1 PiB"));
@@ -135,19 +144,12 @@ impl Group {
     }
 
     fn new_record(&self, name: Name, new: &NewVolume, pool: &str) -> Result<VolumeRecord> {
-        let state = self.state.read();
-        if state.volumes.len() >= VOLUMES_MAX {
-            return Err(Error::invalid(
-                format!("volume {name}"),
-                format!("a group has at most {VOLUMES_MAX} volumes"),
-            ));
-        }
-        let id = VolumeId::from_random(self.runtime.random_id());
+        let (id, iqn) = self.new_identity(&name)?;
         Ok(VolumeRecord {
             id,
-            iqn: new_iqn(&state, &name, id)?,
+            iqn,
             name,
-            pool: state.find_pool(pool)?.record.id,
+            pool: self.state.read().find_pool(pool)?.record.id,
             size_bytes: new.size_bytes,
             block_size: new.block_size,
             thick: new.thick,
@@ -157,7 +159,35 @@ impl Group {
             serial: Naa::of(id).serial(),
             grants: Vec::new(),
             warn_percent: None,
+            origin: None,
             created_unix_ms: self.runtime.unix_time_ms(),
+        })
+    }
+
+    fn new_identity(&self, name: &Name) -> Result<(VolumeId, InitiatorName)> {
+        let state = self.state.read();
+        if state.volumes.len() >= VOLUMES_MAX {
+            let message = format!("a group has at most {VOLUMES_MAX} volumes");
+            return Err(Error::invalid(format!("volume {name}"), message));
+        }
+        let id = VolumeId::from_random(self.runtime.random_id());
+        Ok((id, new_iqn(&state, name, id)?))
+    }
+
+    /// The record of a new thin volume that is like another, but for what makes it another one.
+    pub(crate) fn record_like(&self, name: Name, like: VolumeRecord) -> Result<VolumeRecord> {
+        let (id, iqn) = self.new_identity(&name)?;
+        Ok(VolumeRecord {
+            id,
+            iqn,
+            name,
+            thick: false,
+            naa: Naa::of(id),
+            serial: Naa::of(id).serial(),
+            grants: Vec::new(),
+            warn_percent: None,
+            created_unix_ms: self.runtime.unix_time_ms(),
+            ..like
         })
     }
 
@@ -165,13 +195,22 @@ impl Group {
         let spec = VolumeSpec { size_bytes: record.size_bytes, thick: record.thick, cache: record.cache };
         let made = engine.create_volume(record.id, spec, fact(&record)?).await;
         made.map_err(|error| Error { object: format!("volume {}", record.name), ..error })?;
+        self.take_in(record, engine).await
+    }
+
+    /// Remembers and serves a volume that its pool has just made.
+    pub(crate) async fn take_in(
+        &self,
+        record: VolumeRecord,
+        engine: Arc<dyn PoolEngine>,
+    ) -> Result<VolumeView> {
         self.mirror(&record).await?;
         let mut kept = PoolReservations::default();
         let entry = self.serve_volume(record, &engine, &mut kept).await;
         let mut state = self.state.write();
-        let view = state.volume_view(&entry);
-        state.volumes.insert(entry.record.id, entry);
-        Ok(view)
+        let id = entry.record.id;
+        state.volumes.insert(id, entry);
+        Ok(state.volume_view(state.find_volume(&id.to_string())?, &state.clones()))
     }
 
     /// Grows or renames a volume, or changes when it warns or whether copies are offloaded to it.
@@ -309,13 +348,33 @@ impl Group {
         self.volume(&record.id.to_string())
     }
 
-    /// Deletes a volume and its data.
+    /// Deletes a volume and its data. Clones of it stay.
     ///
     /// # Errors
-    /// `NotFound`, `Offline`; `InUse` while there are sessions, without force.
+    /// `NotFound`, `Offline`; `InUse` while there are sessions, without force, and while there are snapshots.
     pub async fn delete_volume(&self, volume: &str, force: Force) -> Result<(Outcome, VolumeView)> {
+        self.delete_volume_with(volume, force, Snapshots::Refuse).await
+    }
+
+    /// Deletes a volume and its data, and with [`Snapshots::Delete`] first its snapshots.
+    ///
+    /// # Errors
+    /// As [`Group::delete_volume`].
+    pub async fn delete_volume_with(
+        &self,
+        volume: &str,
+        force: Force,
+        snapshots: Snapshots,
+    ) -> Result<(Outcome, VolumeView)> {
         let _change = self.changes.lock().await;
         let view = self.volume(volume)?;
+        if view.snapshots > 0 && snapshots == Snapshots::Refuse {
+            let message = format!(
+                "it has {} snapshots; delete them first, or use --with-snapshots to delete them, too",
+                view.snapshots
+            );
+            return Err(Error::new(ErrorKind::InUse, format!("volume {}", view.record.name), message));
+        }
         let id = view.record.id;
         let engine = self.state.read().engine_of(&view.record)?;
         self.set_leaving(id, true);
@@ -328,7 +387,10 @@ impl Group {
         self.frontend.withdraw(&view.record).await;
         let forget = FactChange { content: None, ..fact(&view.record)? };
         let facts = vec![forget.clone(), reservations::forget(id)];
-        let mut deleted = engine.delete_volume(id, facts).await;
+        let mut deleted = self.drop_snapshots(id, &engine).await;
+        if deleted.is_ok() {
+            deleted = engine.delete_volume(id, facts).await;
+        }
         if deleted.as_ref().is_err_and(|error| error.kind == ErrorKind::NotFound) {
             deleted = engine.put_fact(forget).await;
         }
@@ -345,6 +407,14 @@ impl Group {
         changes.push(FileChange::RemoveVolume(id));
         self.persist(changes).await?;
         Ok((Outcome::Deleted, view))
+    }
+
+    async fn drop_snapshots(&self, volume: VolumeId, engine: &Arc<dyn PoolEngine>) -> Result<()> {
+        let snapshots: Vec<_> = self.state.read().snapshots_of(volume).cloned().collect();
+        for snapshot in &snapshots {
+            self.drop_snapshot(snapshot, engine).await?;
+        }
+        Ok(())
     }
 
     fn set_leaving(&self, id: VolumeId, leaving: bool) {
@@ -394,7 +464,7 @@ fn same_volume(
 }
 
 /// The record as its pool keeps it.
-fn fact(record: &VolumeRecord) -> Result<FactChange> {
+pub(crate) fn fact(record: &VolumeRecord) -> Result<FactChange> {
     let content = serde_json::to_vec(record).map_err(|error| {
         Error::new(ErrorKind::Internal, format!("volume {}", record.name), error.to_string())
     })?;

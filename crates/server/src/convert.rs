@@ -90,6 +90,10 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         reason: view.offline,
         size_bytes: record.size_bytes,
         used_bytes: view.used_bytes,
+        written_bytes: view.written_bytes,
+        snapshots: count(view.snapshots),
+        origin: view.origin.map(origin),
+        clones: view.clones,
         warn_percent: record.warn_percent,
         block_size: record.block_size,
         provisioning: if record.thick { api::Provisioning::Thick } else { api::Provisioning::Thin },
@@ -108,6 +112,11 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         sessions: count(sessions),
         created_unix_ms: record.created_unix_ms,
     }
+}
+
+fn origin(view: control::OriginView) -> api::VolumeOrigin {
+    let control::OriginView { volume, snapshot, exists } = view;
+    api::VolumeOrigin { volume, snapshot, exists }
 }
 
 fn targets(state: &State, volume: control::VolumeId) -> Vec<api::VolumeTarget> {

@@ -137,6 +137,25 @@ impl PoolEngine for SystemPool {
         Box::pin(async move { Ok(self.pool.create_volume(spec, vec![store_fact(fact)]).await?) })
     }
 
+    fn snapshot_volumes(
+        &self,
+        snapshots: Vec<(VolumeId, VolumeId)>,
+        facts: Vec<FactChange>,
+    ) -> BoxFuture<'_, Result<()>> {
+        let pairs = snapshots.into_iter().map(|(volume, snapshot)| (store_id(volume), store_id(snapshot)));
+        let (pairs, facts) = (pairs.collect(), facts.into_iter().map(store_fact).collect());
+        Box::pin(async move { Ok(self.pool.snapshot_volumes(pairs, facts).await?) })
+    }
+
+    fn clone_volume(&self, source: VolumeId, clone: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
+        let facts = vec![store_fact(fact)];
+        Box::pin(async move { Ok(self.pool.clone_volume(store_id(source), store_id(clone), facts).await?) })
+    }
+
+    fn written_bytes(&self, id: VolumeId) -> u64 {
+        self.pool.own_bytes(store_id(id)).unwrap_or(0)
+    }
+
     fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>> {
         let opened = self.pool.open_volume(store_id(id));
         Box::pin(async move { Ok(opened? as Arc<dyn Volume>) })

@@ -3,6 +3,7 @@
 mod isns;
 mod portals;
 mod reservations;
+mod snapshots;
 mod targets;
 
 use crate::convert;
@@ -13,7 +14,7 @@ use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use control::{Force, Group};
+use control::{Force, Group, Snapshots};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -106,14 +107,42 @@ impl<S: Send + Sync> FromRequestParts<S> for Forced {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refused> {
-        let options = Query::<Options>::try_from_uri(&parts.uri).map_err(|error| {
-            Refused(Problem::new(
-                ErrorClass::Usage,
-                parts.uri.path(),
-                format!("its query is not understood: {error}"),
-            ))
-        })?;
-        Ok(Self(if options.force { Force::Yes } else { Force::No }))
+        let options: Options = query(parts)?;
+        Ok(Self(forced(options.force)))
+    }
+}
+
+fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
+    let options = Query::<T>::try_from_uri(&parts.uri).map_err(|error| {
+        let message = format!("its query is not understood: {error}");
+        Refused(Problem::new(ErrorClass::Usage, parts.uri.path(), message))
+    })?;
+    Ok(options.0)
+}
+
+fn forced(force: bool) -> Force {
+    if force { Force::Yes } else { Force::No }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct DeletionOptions {
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    snapshots: bool,
+}
+
+/// How far the deletion of a volume goes: `?force=` and `?snapshots=`.
+struct Deletion(Force, Snapshots);
+
+impl<S: Send + Sync> FromRequestParts<S> for Deletion {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refused> {
+        let options: DeletionOptions = query(parts)?;
+        let snapshots = if options.snapshots { Snapshots::Delete } else { Snapshots::Refuse };
+        Ok(Self(forced(options.force), snapshots))
     }
 }
 
@@ -138,6 +167,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
+        .merge(snapshots::routes())
         .merge(targets::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -276,10 +306,11 @@ async fn update_volume(
 async fn delete_volume(
     State(context): State<Context>,
     Path(volume): Path<String>,
-    Forced(force): Forced,
+    Deletion(force, snapshots): Deletion,
 ) -> Answer<Change<api::Volume>> {
     let group = context.group.clone();
-    let (outcome, view) = to_the_end(async move { group.delete_volume(&volume, force).await }).await?;
+    let work = async move { group.delete_volume_with(&volume, force, snapshots).await };
+    let (outcome, view) = to_the_end(work).await?;
     Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
 }
 

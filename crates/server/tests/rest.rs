@@ -130,6 +130,43 @@ async fn a_volume_from_its_making_to_its_end() {
 }
 
 #[tokio::test]
+async fn snapshots_and_clones_through_the_api() {
+    let fixture = Fixture::new().await;
+    let client = &fixture.client;
+    fixture.pool().await;
+    for name in ["data", "log"] {
+        client.create_volume(&volume(name)).await.unwrap();
+    }
+    let request =
+        api::CreateSnapshots { volumes: vec!["data".into(), "log".into()], name: Some("before".into()) };
+    let made = client.create_snapshots(&request).await.unwrap();
+    assert_eq!((made.outcome, made.snapshots.len()), (Outcome::Created, 2));
+    assert_eq!(made.snapshots[0].together, ["log@before"]);
+    assert_eq!(client.create_snapshots(&request).await.unwrap_err().code, ErrorClass::Exists);
+    assert_eq!(client.snapshots(None).await.unwrap(), made.snapshots);
+    assert_eq!(client.snapshots(Some("log")).await.unwrap(), made.snapshots[1..]);
+
+    let clone = api::CloneVolume { name: "test".into(), snapshot: Some("before".into()) };
+    let cloned = client.clone_volume("data", &clone).await.unwrap();
+    let origin = cloned.item.origin.clone().unwrap();
+    assert_eq!(
+        (origin.volume.as_str(), origin.snapshot.as_deref(), origin.exists),
+        ("data", Some("before"), true)
+    );
+    assert_eq!(client.snapshot("data", "before").await.unwrap().clones, ["test"]);
+    let data = client.volume("data").await.unwrap();
+    assert_eq!((data.snapshots, data.clones), (1, vec!["test".to_owned()]));
+
+    let refused = client.delete_volume("data", true).await.unwrap_err();
+    assert_eq!(refused.code, ErrorClass::InUse);
+    assert_eq!(client.delete_volume_and_snapshots("data", false).await.unwrap().outcome, Outcome::Deleted);
+    assert_eq!(client.snapshot("data", "before").await.unwrap_err().code, ErrorClass::NotFound);
+    assert_eq!(client.delete_snapshot("log", "before").await.unwrap().outcome, Outcome::Deleted);
+    assert!(client.snapshots(None).await.unwrap().is_empty());
+    assert!(!client.volume("test").await.unwrap().origin.unwrap().exists);
+}
+
+#[tokio::test]
 async fn what_goes_wrong_has_its_class_and_says_what_to_do() {
     let fixture = Fixture::new().await;
     let client = &fixture.client;
@@ -224,7 +261,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 45);
+    assert_eq!(operations, 51);
 }
 
 #[tokio::test]

@@ -70,6 +70,17 @@ pub(crate) enum Volume {
         /// Delete it although hosts use it
         #[arg(long)]
         force: bool,
+        /// Delete its snapshots, too
+        #[arg(long)]
+        with_snapshots: bool,
+    },
+    /// Make a thin volume with the content of another, as it is now or in a snapshot; takes no time and no space
+    Clone {
+        /// Volume, by name or identity, or a snapshot of it
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        source: String,
+        /// Name of the new volume
+        name: String,
     },
     /// Let a host use a volume
     Grant {

@@ -154,6 +154,14 @@ impl SimPoolInner {
         };
     }
 
+    /// Copies a volume, thinly.
+    fn fork(&mut self, source: VolumeId, new: VolumeId) -> Result<()> {
+        let (spec, volume) = self.volumes.get(&source).ok_or_else(|| missing_volume(source))?;
+        let forked = (VolumeSpec { thick: false, ..*spec }, Arc::new(volume.copy()));
+        self.volumes.insert(new, forked);
+        Ok(())
+    }
+
     fn size_bytes(&self) -> u64 {
         self.disks.iter().map(|disk| disk.size_bytes).sum()
     }
@@ -217,6 +225,35 @@ impl PoolEngine for SimPool {
             inner.keep(fact);
             Ok(())
         })
+    }
+
+    fn snapshot_volumes(
+        &self,
+        snapshots: Vec<(VolumeId, VolumeId)>,
+        facts: Vec<FactChange>,
+    ) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| {
+            for (volume, _) in &snapshots {
+                inner.volumes.get(volume).ok_or_else(|| missing_volume(*volume))?;
+            }
+            for (volume, snapshot) in snapshots {
+                inner.fork(volume, snapshot)?;
+            }
+            facts.into_iter().for_each(|fact| inner.keep(fact));
+            Ok(())
+        })
+    }
+
+    fn clone_volume(&self, source: VolumeId, clone: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| {
+            inner.fork(source, clone)?;
+            inner.keep(fact);
+            Ok(())
+        })
+    }
+
+    fn written_bytes(&self, id: VolumeId) -> u64 {
+        self.volume_used_bytes(id)
     }
 
     fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>> {

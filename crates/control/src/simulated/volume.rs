@@ -20,6 +20,12 @@ impl SimVolume {
         Self { size_bytes: AtomicU64::new(size_bytes), blocks: Mutex::new(BTreeMap::new()) }
     }
 
+    /// Another volume with the same content.
+    pub(crate) fn copy(&self) -> Self {
+        let blocks = Mutex::new(self.blocks.lock().clone());
+        Self { size_bytes: AtomicU64::new(self.size_bytes()), blocks }
+    }
+
     pub(crate) fn grow(&self, size_bytes: u64) {
         self.size_bytes.store(size_bytes, Ordering::Release);
     }

@@ -1,6 +1,7 @@
 //! The pool as its users see it.
 
 mod check;
+mod fork;
 mod open;
 mod status;
 mod volumes;

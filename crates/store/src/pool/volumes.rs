@@ -1,16 +1,13 @@
-//! Volumes, snapshots and clones as catalog transactions.
-//!
-//! A snapshot is a volume record whose top layer is frozen. Freezing pushes an empty layer on top: O(1).
+//! Volumes as catalog transactions. Snapshots and clones of them are in `fork`.
 
 use super::{Pool, check_open};
 use crate::catalog::{Changes, LayerRecord, PoolRecord, VolumeRecord};
 use crate::engine::Engine;
-use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
+use crate::format::{BLOCK_BYTES, LayerId, VolumeId};
 use crate::layer::Layer;
-use crate::number::wide;
 use crate::options::{Fact, VolumeInfo, VolumeSpec};
 use crate::state::{State, VolumeEntry};
-use crate::volume::{RangeGuard, Shared, StoreVolume};
+use crate::volume::{Shared, StoreVolume};
 use block::{ErrorKind, Result};
 use std::sync::Arc;
 
@@ -76,55 +73,16 @@ impl Pool {
         let engine = Arc::clone(&self.engine);
         self.engine.detached(async move { engine.delete_volume(id, facts).await }).await
     }
-
-    /// Makes `snapshot`, a frozen copy of volume `id` as of some moment during the call.
-    ///
-    /// # Errors
-    /// `NotFound`; `Exists`; `NoSpace` for a thick volume whose reservation does not fit a second time, and if there
-    /// is no room for the map nodes that unmapping in the volume may need from now on.
-    pub async fn snapshot_volume(&self, id: VolumeId, snapshot: VolumeId, facts: Vec<Fact>) -> Result<()> {
-        let engine = Arc::clone(&self.engine);
-        self.engine.detached(async move { engine.fork(id, snapshot, Fork::Snapshot, facts).await }).await
-    }
-
-    /// Makes `clone`, a thin volume with the content of the volume or snapshot `source`.
-    ///
-    /// # Errors
-    /// `NotFound`; `Exists`; as [`Pool::snapshot_volume`].
-    pub async fn clone_volume(&self, source: VolumeId, clone: VolumeId, facts: Vec<Fact>) -> Result<()> {
-        let engine = Arc::clone(&self.engine);
-        self.engine.detached(async move { engine.fork(source, clone, Fork::Clone, facts).await }).await
-    }
-
-    /// Deletes a snapshot: [`Pool::delete_volume`] for nothing else.
-    ///
-    /// # Errors
-    /// `NotFound`; `Invalid` if it is no snapshot.
-    pub async fn delete_snapshot(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {
-        let snapshot = self.volumes().iter().any(|volume| volume.id == id && volume.snapshot);
-        self.engine.volume(&self.engine.state(), id)?;
-        if !snapshot {
-            return Err(self.engine.error(ErrorKind::Invalid, "that is a volume, not a snapshot"));
-        }
-        self.delete_volume(id, facts).await
-    }
-}
-
-/// What is made of a volume's present content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fork {
-    Snapshot,
-    Clone,
 }
 
 impl Engine {
-    fn volume<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
+    pub(super) fn volume<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
         let name = uuid::Uuid::from_bytes(id);
         let missing = || self.error(ErrorKind::NotFound, format!("has no volume {name}"));
         state.volumes.get(&id).ok_or_else(missing)
     }
 
-    fn check_new(&self, state: &State, id: VolumeId) -> Result<()> {
+    pub(super) fn check_new(&self, state: &State, id: VolumeId) -> Result<()> {
         check_open(state)?;
         if state.volumes.contains_key(&id) {
             let name = uuid::Uuid::from_bytes(id);
@@ -142,28 +100,13 @@ impl Engine {
         Ok(())
     }
 
-    fn check_fits(&self, state: &State, blocks: u64) -> Result<()> {
+    pub(super) fn check_fits(&self, state: &State, blocks: u64) -> Result<()> {
         if blocks > state.room() {
             let message =
                 format!("{} bytes do not fit; there is room for {}", blocks << 12, state.room() << 12);
             return Err(self.error(ErrorKind::NoSpace, message));
         }
         Ok(())
-    }
-
-    /// Checks that there is room for what unmapping may need in `tops` new layers on `base`, of which one takes the
-    /// place of `source`'s top layer unless that is frozen.
-    fn check_zero_nodes(&self, state: &State, source: &VolumeRecord, base: LayerId, tops: u64) -> Result<()> {
-        let frozen = state.layers.get(&base).is_some_and(|layer| layer.record.frozen);
-        let parent = state.layers.get(&base).and_then(|layer| layer.parent);
-        let (replaced, counted) = match (frozen, source.thick) {
-            (false, true) => (0, tops - 1),
-            (false, false) => (state.zero_nodes_on(parent), tops),
-            (true, _) => (0, tops),
-        };
-        let nodes = state.zero_nodes.saturating_sub(replaced) + counted * state.zero_nodes_on(Some(base));
-        let more = state.zero_charge(nodes).saturating_sub(state.zero_charge(state.zero_nodes));
-        self.check_fits(state, more)
     }
 
     async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
@@ -226,12 +169,6 @@ impl Engine {
         .await
     }
 
-    /// Waits until nothing is written to the volume, and holds writers back until the guard goes.
-    async fn quiesce(&self, id: VolumeId) -> Result<Arc<RangeGuard>> {
-        let shared = Arc::clone(&self.volume(&self.state(), id)?.shared);
-        Ok(shared.ranges.hold(BlockAddress(0), u64::MAX).await)
-    }
-
     async fn delete_volume(&self, id: VolumeId, facts: Vec<Fact>) -> Result<()> {
         let _quiet = self.quiesce(id).await?;
         let prepare = |state: &mut State| {
@@ -249,65 +186,6 @@ impl Engine {
         .await?;
         self.work_wanted.happen();
         Ok(())
-    }
-
-    async fn fork(&self, source: VolumeId, new: VolumeId, fork: Fork, facts: Vec<Fact>) -> Result<()> {
-        self.room_in_catalog(&facts).await?;
-        let _quiet = self.quiesce(source).await?;
-        let prepare = |state: &mut State| {
-            self.check_new(state, new)?;
-            let source_record = self.volume(state, source)?.record;
-            let base = source_record.top;
-            let base_record = state.layers.get(&base).expect("the layer of a volume exists").record;
-            let mut changes = Changes { facts, ..Changes::default() };
-            let mut made: Vec<LayerId> = Vec::new();
-            let mut pool = state.pool_record;
-            let mut volumes = Vec::new();
-            let push = |pool: &mut PoolRecord, made: &mut Vec<LayerId>| {
-                let id = pool.next_layer;
-                pool.next_layer = LayerId(id.0 + 1);
-                made.push(id);
-                id
-            };
-            if !base_record.frozen {
-                if source_record.thick {
-                    self.check_fits(state, thick_blocks(source_record.size_bytes))?;
-                }
-                let top = push(&mut pool, &mut made);
-                volumes.push((source, VolumeRecord { top, ..source_record }));
-            }
-            let top = if fork == Fork::Clone { push(&mut pool, &mut made) } else { base };
-            volumes.push((new, VolumeRecord { top, thick: false, ..source_record }));
-            self.check_zero_nodes(state, &source_record, base, wide(made.len()))?;
-            let child = LayerRecord { parent: Some(base), ..LayerRecord::default() };
-            let frozen = LayerRecord { frozen: true, ..base_record };
-            changes.layers.push((base, Some(frozen)));
-            changes.layers.extend(made.iter().map(|id| (*id, Some(child))));
-            changes.volumes = volumes.iter().map(|(id, record)| (*id, Some(*record))).collect();
-            changes.pool = Some(pool);
-            Ok((changes, (pool, base, frozen, made, child, volumes)))
-        };
-        self.transact(prepare, |state, (pool, base, frozen, made, child, volumes)| {
-            state.pool_record = pool;
-            state.layers.get_mut(&base).expect("the layer of a volume exists").record = frozen;
-            for id in made {
-                state.insert_layer(id, Layer::new(child));
-            }
-            for (id, record) in volumes {
-                match state.volumes.get_mut(&id) {
-                    Some(entry) => {
-                        entry.record = record;
-                        entry.shared.set_top(record.top);
-                    }
-                    None => {
-                        let shared = Shared::new(id, &record);
-                        state.volumes.insert(id, VolumeEntry { record, shared });
-                    }
-                }
-            }
-            state.set_reservations();
-        })
-        .await
     }
 }
 
@@ -331,7 +209,7 @@ impl State {
 }
 
 /// Blocks of a volume that is mapped as a whole, and of its map.
-fn thick_blocks(size_bytes: u64) -> u64 {
+pub(super) fn thick_blocks(size_bytes: u64) -> u64 {
     let mut level = size_bytes.div_ceil(BLOCK_BYTES);
     let mut sum = level;
     while level > 1 {

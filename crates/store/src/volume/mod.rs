@@ -54,6 +54,11 @@ impl Shared {
         self.size_bytes.store(size_bytes, Ordering::Release);
     }
 
+    /// Waits until nothing is written to the volume, and holds writers back until the guard goes.
+    pub(crate) async fn hold_all(&self) -> Arc<RangeGuard> {
+        self.ranges.hold(BlockAddress(0), u64::MAX).await
+    }
+
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }

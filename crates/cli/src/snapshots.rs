@@ -1,0 +1,74 @@
+//! The verbs on snapshots.
+
+use crate::args::Snapshot as Verb;
+use crate::output::{self, Output, ago, properties, size, table};
+use api::{Client, CreateSnapshots, Problem, Snapshot, SnapshotsMade};
+
+pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
+    match verb {
+        Verb::Create { volumes, name } => {
+            out.print(&client.create_snapshots(&CreateSnapshots { volumes, name }).await?, made)
+        }
+        Verb::List { volume } => {
+            out.print(&client.snapshots(volume.as_deref()).await?, |snapshots| list(snapshots))
+        }
+        Verb::Show { snapshot: name } => {
+            out.print(&client.snapshot(&name.volume, &name.snapshot).await?, show)
+        }
+        Verb::Delete { snapshots } => {
+            for name in snapshots {
+                out.print(&client.delete_snapshot(&name.volume, &name.snapshot).await?, |change| {
+                    format!(
+                        "Snapshot {} deleted. Its space comes back in the background.",
+                        full(&change.item)
+                    )
+                })?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn full(snapshot: &Snapshot) -> String {
+    format!("{}@{}", snapshot.volume, snapshot.name)
+}
+
+fn made(made: &SnapshotsMade) -> String {
+    let names: Vec<_> = made.snapshots.iter().map(full).collect();
+    match &names[..] {
+        [name] => format!("Snapshot {name} made."),
+        several => format!("Snapshots made, all at one instant: {}.", several.join(", ")),
+    }
+}
+
+fn list(snapshots: &[Snapshot]) -> String {
+    if snapshots.is_empty() {
+        return "There is no snapshot. Make one with `palisade snapshot create VOLUME`.".to_owned();
+    }
+    let row = |snapshot: &Snapshot| {
+        vec![
+            full(snapshot),
+            size(snapshot.size_bytes),
+            size(snapshot.written_bytes),
+            format!("{} ago", ago(snapshot.created_unix_ms)),
+            output::list(&snapshot.clones),
+        ]
+    };
+    let rows: Vec<_> = snapshots.iter().map(row).collect();
+    table(&["SNAPSHOT", "SIZE", "WRITTEN", "MADE", "CLONES"], &rows)
+}
+
+fn show(snapshot: &Snapshot) -> String {
+    let mut pairs = vec![
+        ("Snapshot", full(snapshot)),
+        ("Pool", snapshot.pool.clone()),
+        ("Size", size(snapshot.size_bytes)),
+        ("Written", format!("{} since the snapshot before", size(snapshot.written_bytes))),
+        ("Clones", output::list(&snapshot.clones)),
+        ("Same instant", snapshot.together.join(", ")),
+        ("Made", format!("{} ago", ago(snapshot.created_unix_ms))),
+        ("Identity", snapshot.id.clone()),
+    ];
+    pairs.retain(|(_, value)| !value.is_empty());
+    properties(&pairs)
+}

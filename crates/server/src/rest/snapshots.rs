@@ -1,0 +1,79 @@
+//! The routes of snapshots and clones.
+
+use super::{Answer, Body, Context, to_the_end};
+use crate::convert;
+use api::{Change, CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade, Volume};
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use control::{NewSnapshot, SnapshotView};
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/v1/snapshots", get(list).post(create))
+        .route("/v1/volumes/{volume}/snapshots", get(list_of))
+        .route("/v1/volumes/{volume}/snapshots/{snapshot}", get(show).delete(delete))
+        .route("/v1/volumes/{volume}/clone", post(clone))
+}
+
+fn shown(view: SnapshotView) -> Snapshot {
+    let record = view.record;
+    let together = view.together.into_iter().map(|(volume, snapshot)| format!("{volume}@{snapshot}"));
+    Snapshot {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        volume: view.volume,
+        pool: view.pool,
+        size_bytes: record.size_bytes,
+        written_bytes: view.written_bytes,
+        clones: view.clones,
+        together: together.collect(),
+        created_unix_ms: record.created_unix_ms,
+    }
+}
+
+async fn list(State(context): State<Context>) -> Answer<Vec<Snapshot>> {
+    Ok(Json(context.group.snapshots(None)?.into_iter().map(shown).collect()))
+}
+
+async fn list_of(State(context): State<Context>, Path(volume): Path<String>) -> Answer<Vec<Snapshot>> {
+    Ok(Json(context.group.snapshots(Some(&volume))?.into_iter().map(shown).collect()))
+}
+
+async fn show(
+    State(context): State<Context>,
+    Path((volume, snapshot)): Path<(String, String)>,
+) -> Answer<Snapshot> {
+    Ok(Json(shown(context.group.snapshot(&volume, &snapshot)?)))
+}
+
+async fn create(
+    State(context): State<Context>,
+    Body(request): Body<CreateSnapshots>,
+) -> Answer<SnapshotsMade> {
+    let CreateSnapshots { volumes, name } = request;
+    let new = NewSnapshot { volumes, name };
+    let (outcome, views) = to_the_end(async move { context.group.create_snapshots(new).await }).await?;
+    let Change { outcome, item: () } = convert::change(outcome, ());
+    Ok(Json(SnapshotsMade { outcome, snapshots: views.into_iter().map(shown).collect() }))
+}
+
+async fn delete(
+    State(context): State<Context>,
+    Path((volume, snapshot)): Path<(String, String)>,
+) -> Answer<Change<Snapshot>> {
+    let work = async move { context.group.delete_snapshot(&volume, &snapshot).await };
+    let (outcome, view) = to_the_end(work).await?;
+    Ok(Json(convert::change(outcome, shown(view))))
+}
+
+async fn clone(
+    State(context): State<Context>,
+    Path(volume): Path<String>,
+    Body(request): Body<CloneVolume>,
+) -> Answer<Change<Volume>> {
+    let group = context.group.clone();
+    let work = async move { group.clone_volume(&volume, request.snapshot.as_deref(), &request.name).await };
+    let (outcome, view) = to_the_end(work).await?;
+    Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
+}
