@@ -58,12 +58,8 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
             out.print(&change, deleted)
         }
         Verb::Clone { source, name } => {
-            let (volume, snapshot) = match source.split_once('@') {
-                Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
-                None => (source.as_str(), None),
-            };
-            let change = client.clone_volume(volume, &CloneVolume { name, snapshot }).await?;
-            out.print(&change, |change| cloned(change, &source))
+            let (volume, request) = clone_request(&source, name);
+            out.print(&client.clone_volume(volume, &request).await?, |change| cloned(change, &source))
         }
         Verb::Grant { volume, host, read_only } => {
             let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
@@ -104,6 +100,14 @@ fn deleted(change: &Change<Volume>) -> String {
         many => format!(" and its {many} snapshots"),
     };
     format!("Volume {name}{too} deleted. The space comes back in the background.")
+}
+
+/// The volume, and what to ask of it, for a source like `mail` or `mail@before`.
+fn clone_request(source: &str, name: String) -> (&str, CloneVolume) {
+    match source.split_once('@') {
+        Some((volume, snapshot)) => (volume, CloneVolume { name, snapshot: Some(snapshot.to_owned()) }),
+        None => (source, CloneVolume { name, snapshot: None }),
+    }
 }
 
 fn cloned(change: &Change<Volume>, source: &str) -> String {
