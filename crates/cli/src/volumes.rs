@@ -50,12 +50,11 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 format!("Volume {} warns: {warns}; copy offload: {switch}.", change.item.name)
             })
         }
-        Verb::Delete { volume, force, with_snapshots } => {
-            let change = match with_snapshots {
-                true => client.delete_volume_and_snapshots(&volume, force).await?,
-                false => client.delete_volume(&volume, force).await?,
-            };
-            out.print(&change, deleted)
+        Verb::Delete { volume, force, with_snapshots: false } => {
+            out.print(&client.delete_volume(&volume, force).await?, deleted)
+        }
+        Verb::Delete { volume, force, with_snapshots: true } => {
+            out.print(&client.delete_volume_and_snapshots(&volume, force).await?, deleted)
         }
         Verb::Clone { source, name } => {
             let (volume, request) = clone_request(&source, name);
