@@ -289,12 +289,29 @@ mod tests {
             panic!("it has nothing to wait for");
         };
         assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid && error.offset == Some(512)));
-        let mut sanitized = pin!(Plain.sanitize(SanitizeMethod::BlockErase, true));
-        let Poll::Ready(refused) = sanitized.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-            panic!("it has nothing to wait for");
-        };
-        assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid));
+    }
+
+    /// What a future is that has nothing to wait for.
+    fn at_once<T>(future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("it has nothing to wait for"),
+        }
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_sanitized_says_so_and_never_is() {
         assert_eq!((Plain.can_sanitize(), Plain.sanitization()), (false, Sanitization::Idle));
+        for method in [SanitizeMethod::BlockErase, SanitizeMethod::Overwrite(Bytes::from(vec![7; 512]))] {
+            let refused = at_once(Plain.sanitize(method, true));
+            assert!(refused.is_err_and(|error| error.kind == ErrorKind::Invalid));
+        }
+        assert_eq!(at_once(Plain.sanitized()), Ok(()), "nobody waits for what was not begun");
+        assert_eq!(at_once(Plain.leave_failed_sanitize()), Ok(()), "there was no failure");
+        assert_eq!(Plain.sanitization(), Sanitization::Idle);
+        assert!(at_once(Plain.read(0, 4096)).is_ok());
+        assert!(at_once(Plain.write(0, Vec::new(), Durability::Default)).is_ok());
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl Engine {
             self.fail_waiting();
             // No checkpoint will come: there is nothing to wait for.
             self.state().background.dirty_since = None;
+            self.cannot_sanitize();
             return Ok(false);
         }
         let now = self.runtime.now();
@@ -95,6 +96,9 @@ impl Engine {
         }
         let layers = self.state().background.layers_changed;
         if layers && self.work_on_layers().await? {
+            return Ok(true);
+        }
+        if self.sanitize_step().await? {
             return Ok(true);
         }
         Ok(!urgent && self.collect().await?)

@@ -22,6 +22,7 @@ mod options;
 mod pool;
 mod recover;
 mod reserve;
+mod sanitize;
 mod segment;
 mod share;
 mod space;

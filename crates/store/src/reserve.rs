@@ -86,6 +86,11 @@ impl Engine {
         if slabs.is_empty() {
             return Ok(0);
         }
+        if let Err(error) = self.wipe_taken(&slabs).await {
+            let mut free = self.slabs.lock();
+            slabs.into_iter().for_each(|slab| free.give(slab));
+            return Err(error);
+        }
         let taken = wide(slabs.len());
         let prepare = |state: &mut State| {
             let first = state.next_segment;

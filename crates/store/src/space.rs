@@ -14,6 +14,19 @@ pub(crate) struct Slabs {
     stale: BTreeSet<SlabIndex>,
     total: u32,
     catalog: u32,
+    /// There while volumes are being sanitized.
+    wipe: Option<Wipe>,
+}
+
+/// What is known of the slabs while old content has to leave the disk.
+#[derive(Default)]
+struct Wipe {
+    /// Free slabs that may hold what was there before: taken last.
+    unwiped: BTreeSet<SlabIndex>,
+    /// Slabs, free or not, that held nothing but zeros at some time since it began.
+    wiped: BTreeSet<SlabIndex>,
+    /// Slabs that are being wiped.
+    in_hand: BTreeSet<SlabIndex>,
 }
 
 /// [`Slabs`] as the engine and its catalog hold it. Its lock is taken last, and for moments.
@@ -39,12 +52,15 @@ impl Slabs {
 
     /// Slabs in nobody's hands.
     pub(crate) fn free(&self) -> u64 {
-        crate::number::wide(self.free.len() + self.stale.len())
+        let unwiped = self.wipe.as_ref().map_or(0, |wipe| wipe.unwiped.len());
+        crate::number::wide(self.free.len() + self.stale.len() + unwiped)
     }
 
-    /// Takes a free slab: the first of those not discarded, else the first.
+    /// Takes a free slab: the first of those not discarded, else the first. Whoever writes to it asks before whether it
+    /// [`Slabs::needs_wiping`].
     pub(crate) fn take(&mut self) -> Option<SlabIndex> {
-        self.stale.pop_first().or_else(|| self.free.pop_first())
+        let sound = self.stale.pop_first().or_else(|| self.free.pop_first());
+        sound.or_else(|| self.wipe.as_mut()?.unwiped.pop_first())
     }
 
     /// Takes a slab that is to be discarded and then given back with [`Slabs::give_discarded`]: none while few
@@ -52,6 +68,60 @@ impl Slabs {
     pub(crate) fn take_stale(&mut self) -> Option<SlabIndex> {
         let many = crate::number::wide(self.stale.len()) > u64::from(self.total) / STALE_PART;
         if many { self.stale.pop_last() } else { None }
+    }
+
+    /// From now on each slab may hold old content until it is wiped.
+    pub(crate) fn begin_wipe(&mut self) {
+        let mut unwiped = std::mem::take(&mut self.free);
+        unwiped.append(&mut self.stale);
+        self.wipe = Some(Wipe { unwiped, ..Wipe::default() });
+    }
+
+    /// It does not matter any more what slabs hold.
+    pub(crate) fn end_wipe(&mut self) {
+        self.stale.extend(self.wipe.take().into_iter().flat_map(|wipe| wipe.unwiped));
+    }
+
+    /// Free slabs that are to be wiped.
+    pub(crate) fn unwiped(&self) -> u64 {
+        self.wipe.as_ref().map_or(0, |wipe| crate::number::wide(wipe.unwiped.len()))
+    }
+
+    /// True if `slab`, which is taken, may hold old content that has to leave the disk.
+    pub(crate) fn needs_wiping(&self, slab: SlabIndex) -> bool {
+        self.wipe.as_ref().is_some_and(|wipe| !wipe.wiped.contains(&slab))
+    }
+
+    /// Takes a slab to wipe it and give it back.
+    pub(crate) fn take_unwiped(&mut self) -> Option<SlabIndex> {
+        let wipe = self.wipe.as_mut()?;
+        let slab = wipe.unwiped.pop_first()?;
+        wipe.in_hand.insert(slab);
+        Some(slab)
+    }
+
+    /// Slabs that were taken to be wiped.
+    pub(crate) fn in_hand(&self) -> u64 {
+        self.wipe.as_ref().map_or(0, |wipe| crate::number::wide(wipe.in_hand.len()))
+    }
+
+    /// `slab`, which is taken, holds nothing but zeros.
+    pub(crate) fn note_wiped(&mut self, slab: SlabIndex) {
+        if let Some(wipe) = &mut self.wipe {
+            wipe.wiped.insert(slab);
+        }
+    }
+
+    /// Adds a free slab, to those that are to be wiped if it has not been.
+    fn insert(&mut self, slab: SlabIndex, discarded: bool) -> bool {
+        if let Some(wipe) = &mut self.wipe {
+            wipe.in_hand.remove(&slab);
+        }
+        match &mut self.wipe {
+            Some(wipe) if !wipe.wiped.contains(&slab) => wipe.unwiped.insert(slab),
+            _ if discarded => self.free.insert(slab),
+            _ => self.stale.insert(slab),
+        }
     }
 
     /// Takes a slab for the catalog, for good.
@@ -63,22 +133,24 @@ impl Slabs {
 
     /// Gives a slab back that was written.
     pub(crate) fn give(&mut self, slab: SlabIndex) {
-        assert!(self.is_taken(slab) && self.stale.insert(slab), "a slab is given back once");
+        assert!(self.is_taken(slab) && self.insert(slab, false), "a slab is given back once");
     }
 
     /// Gives a slab back whose content the disk has been told to forget.
     pub(crate) fn give_discarded(&mut self, slab: SlabIndex) {
-        assert!(self.is_taken(slab) && self.free.insert(slab), "a slab is given back once");
+        assert!(self.is_taken(slab) && self.insert(slab, true), "a slab is given back once");
     }
 
     fn is_taken(&self, slab: SlabIndex) -> bool {
-        slab.0 < self.total && !self.free.contains(&slab) && !self.stale.contains(&slab)
+        let unwiped = self.wipe.as_ref().is_some_and(|wipe| wipe.unwiped.contains(&slab));
+        slab.0 < self.total && !self.free.contains(&slab) && !self.stale.contains(&slab) && !unwiped
     }
 
     /// The disk has `total` slabs now.
     pub(crate) fn grow(&mut self, total: u32) {
-        self.free.extend((self.total..total).map(SlabIndex));
+        let news = self.total..total;
         self.total = self.total.max(total);
+        news.map(SlabIndex).for_each(|slab| _ = self.insert(slab, true));
     }
 }
 
@@ -217,6 +289,29 @@ mod tests {
         slabs.give_discarded(surplus);
         let taken: Vec<_> = std::iter::from_fn(|| slabs.take()).take(4).collect();
         assert_eq!(taken, [3, 5, 6, 8].map(SlabIndex), "those not discarded first");
+    }
+
+    #[test]
+    fn while_old_content_has_to_go_slabs_are_taken_that_have_none_and_others_are_wiped() {
+        let mut slabs = Slabs::default();
+        slabs.set_up(6, 0, &BTreeSet::from([SlabIndex(0), SlabIndex(1)]));
+        slabs.give(SlabIndex(1));
+        slabs.begin_wipe();
+        assert_eq!((slabs.free(), slabs.unwiped()), (5, 5));
+        let first = slabs.take_unwiped().expect("none is wiped yet");
+        assert!(first == SlabIndex(1) && slabs.needs_wiping(first));
+        slabs.note_wiped(first);
+        slabs.give_discarded(first);
+        assert_eq!(slabs.take(), Some(first), "what is wiped comes first");
+        slabs.give(first);
+        slabs.give(SlabIndex(0));
+        slabs.grow(7);
+        assert_eq!((slabs.free(), slabs.unwiped()), (7, 6), "what was in use is wiped when it is given back");
+        let taken: Vec<_> = std::iter::from_fn(|| slabs.take()).collect();
+        assert_eq!(taken, [1, 0, 2, 3, 4, 5, 6].map(SlabIndex));
+        slabs.give(SlabIndex(4));
+        slabs.end_wipe();
+        assert_eq!((slabs.free(), slabs.unwiped(), slabs.needs_wiping(SlabIndex(5))), (1, 0, false));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::log::{Head, HostLog};
 use crate::map::{Evicted, Find, Map, ToLoad, leaf_of, leaves_of, slot_of};
 use crate::number::wide;
 use crate::options::Health;
+use crate::sanitize::Sanitizing;
 use crate::segment::Segments;
 use crate::share::Pending;
 use crate::space::Budget;
@@ -93,6 +94,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     pub(crate) counters: Counters,
     pub(crate) background: Background,
+    /// Volumes that are being sanitized.
+    pub(crate) sanitizing: Sanitizing,
 }
 
 impl State {

@@ -16,6 +16,8 @@ const LENGTH_MAGIC: &[u8; 8] = b"PALCATLG";
 const DATABASE_AT: u64 = BLOCK_BYTES;
 /// Slabs the catalog takes at a time, in bytes at least.
 const GROWTH_BYTES: u64 = 1 << 20;
+/// Zeros that are written at once.
+const ZEROS_BYTES: usize = 1 << 16;
 
 /// The storage under the database. The label, which says where it is, is kept here.
 pub(crate) struct Medium {
@@ -157,6 +159,27 @@ impl Medium {
         self.ensure_capacity(&mut state, wanted)
     }
 
+    /// Writes zeros to all of the slabs that the database does not reach.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn wipe_spare(&self) -> io::Result<()> {
+        let state = self.state.lock();
+        self.put_zeros(&state.label, DATABASE_AT + state.len, Self::capacity(&state.label))
+    }
+
+    /// Writes zeros from `start` to `end` of the address space.
+    fn put_zeros(&self, label: &Label, start: u64, end: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut at = start;
+        while at < end {
+            let part = (end - at).min(to_u64(zeros.len()));
+            self.put(label, at, &zeros[..to_usize(part)])?;
+            at += part;
+        }
+        Ok(())
+    }
+
     fn with_spare(state: &State, bytes: u64) -> u64 {
         DATABASE_AT + 2 * state.len.saturating_add(bytes)
     }
@@ -241,13 +264,7 @@ impl redb::StorageBackend for Medium {
         self.ensure_capacity(&mut state, DATABASE_AT + len)?;
         // Zeros are really written: the space then exists also under a sparse file, so that a full file
         // system below cannot break a commit.
-        let zeros = vec![0; 1 << 16];
-        let mut at = state.len;
-        while at < len {
-            let part = (len - at).min(to_u64(zeros.len()));
-            self.put(&state.label, DATABASE_AT + at, &zeros[..to_usize(part)])?;
-            at += part;
-        }
+        self.put_zeros(&state.label, DATABASE_AT + state.len, DATABASE_AT + len)?;
         self.put(&state.label, 0, &encode_length(len))?;
         self.disk.flush_blocking().map_err(io::Error::other)?;
         state.len = len;

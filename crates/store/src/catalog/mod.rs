@@ -9,8 +9,8 @@ mod tables;
 
 pub(crate) use medium::{Medium, SlabSource};
 pub(crate) use records::{
-    Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SegmentRecord, SegmentState, Slab,
-    VolumeRecord,
+    Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,
+    SegmentRecord, SegmentState, Slab, VolumeRecord,
 };
 
 use crate::format::label::Label;
@@ -93,6 +93,14 @@ impl Catalog {
     /// `NoSpace` if there are not so many; the disk's.
     pub(crate) fn take_spare(&self, bytes: u64) -> Result<()> {
         self.medium.take_spare(bytes).map_err(|error| failure(&self.name, &error))
+    }
+
+    /// Writes zeros to what of its slabs the catalog does not use: it may hold what was there before.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn wipe_spare(&self) -> Result<()> {
+        self.medium.wipe_spare().map_err(|error| failure(&self.name, &error))
     }
 
     /// Reads all records.

@@ -131,6 +131,42 @@ pub(crate) struct VolumeRecord {
     pub(crate) buffered: bool,
 }
 
+/// How far the sanitizing of a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum SanitizePhase {
+    /// What the volume held has to leave the disks.
+    Wiping,
+    /// It has; the volume is overwritten with the pattern.
+    Filling,
+    /// It could not be done.
+    Failed,
+}
+
+impl SanitizePhase {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Wiping => 0,
+            Self::Filling => 1,
+            Self::Failed => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Wiping, Self::Filling, Self::Failed].into_iter().find(|phase| phase.code() == code)
+    }
+}
+
+/// A volume that is being sanitized, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SanitizeRecord {
+    /// How far it is.
+    pub(crate) phase: SanitizePhase,
+    /// Reads and writes may be allowed again after a failure.
+    pub(crate) unrestricted_exit: bool,
+    /// What the volume is overwritten with, again and again; nothing if it is empty.
+    pub(crate) pattern: Vec<u8>,
+}
+
 /// All of the catalog but the facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Image {
@@ -148,6 +184,8 @@ pub(crate) struct Image {
     pub(crate) aliases: BTreeMap<LayerId, LayerId>,
     /// The volumes.
     pub(crate) volumes: BTreeMap<VolumeId, VolumeRecord>,
+    /// What is being sanitized: volumes, also those that were deleted meanwhile.
+    pub(crate) sanitizing: BTreeMap<VolumeId, SanitizeRecord>,
 }
 
 /// What a transaction changes: each entry sets a record, or removes it with `None`.
@@ -167,6 +205,8 @@ pub(crate) struct Changes {
     pub(crate) aliases: Vec<(LayerId, Option<LayerId>)>,
     /// Volumes.
     pub(crate) volumes: Vec<(VolumeId, Option<VolumeRecord>)>,
+    /// What is being sanitized.
+    pub(crate) sanitizing: Vec<(VolumeId, Option<SanitizeRecord>)>,
     /// Records of the layers above: kind, name, content.
     pub(crate) facts: Vec<(String, String, Option<Vec<u8>>)>,
 }

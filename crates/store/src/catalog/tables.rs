@@ -1,16 +1,17 @@
 //! Records to rows and back.
 
 use super::records::{
-    Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SegmentRecord, SegmentState, Slab,
-    VolumeRecord,
+    Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,
+    SegmentRecord, SegmentState, Slab, VolumeRecord,
 };
-use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream};
+use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use std::collections::BTreeMap;
 
 type Row<T> = std::result::Result<T, String>;
 
 type SegmentRow<'a> = (u8, u8, u8, u32, u32, u32, &'a [u8]);
+type SanitizeRow<'a> = (u8, u8, &'a [u8]);
 type LayerRow = (u64, u8, u64, u32, u8, u64, u64);
 
 const POOL: TableDefinition<&str, u64> = TableDefinition::new("pool");
@@ -20,6 +21,7 @@ const SEGMENTS: TableDefinition<u64, SegmentRow<'_>> = TableDefinition::new("seg
 const LAYERS: TableDefinition<u64, LayerRow> = TableDefinition::new("layers");
 const ALIASES: TableDefinition<u64, u64> = TableDefinition::new("aliases");
 const VOLUMES: TableDefinition<[u8; 16], (u64, u64, u8)> = TableDefinition::new("volumes");
+const SANITIZING: TableDefinition<[u8; 16], SanitizeRow<'_>> = TableDefinition::new("sanitizing");
 const FACTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("facts");
 
 /// The one redundancy class so far: one copy on one slab.
@@ -30,6 +32,7 @@ const LAYER_DOOMED: u8 = 2;
 const LAYER_MERGING: u8 = 4;
 const VOLUME_THICK: u8 = 1;
 const VOLUME_BUFFERED: u8 = 2;
+const SANITIZE_UNRESTRICTED_EXIT: u8 = 1;
 
 fn flag(condition: bool, bit: u8) -> u8 {
     if condition { bit } else { 0 }
@@ -162,7 +165,43 @@ pub(super) fn read_image(transaction: &ReadTransaction) -> Result<Row<Image>, re
         let (thick, buffered) = (flags & VOLUME_THICK != 0, flags & VOLUME_BUFFERED != 0);
         image.volumes.insert(id.value(), VolumeRecord { top: LayerId(top), size_bytes, thick, buffered });
     }
-    Ok(Ok(image))
+    Ok(read_sanitizing(transaction)?.map(|sanitizing| Image { sanitizing, ..image }))
+}
+
+/// What is being sanitized. Catalogs of older builds have no table of it.
+fn read_sanitizing(
+    transaction: &ReadTransaction,
+) -> Result<Row<BTreeMap<VolumeId, SanitizeRecord>>, redb::Error> {
+    let table = match transaction.open_table(SANITIZING) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Ok(BTreeMap::new())),
+        Err(error) => return Err(error.into()),
+    };
+    let mut records = BTreeMap::new();
+    for row in table.iter()? {
+        let (id, record) = row?;
+        let (phase, flags, pattern) = record.value();
+        let Some(phase) = SanitizePhase::from_code(phase) else {
+            return Ok(Err(format!("phase {phase} of a sanitizing is not known")));
+        };
+        let unrestricted_exit = flags & SANITIZE_UNRESTRICTED_EXIT != 0;
+        records.insert(id.value(), SanitizeRecord { phase, unrestricted_exit, pattern: pattern.to_vec() });
+    }
+    Ok(Ok(records))
+}
+
+fn apply_sanitizing(transaction: &WriteTransaction, changes: &Changes) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(SANITIZING)?;
+    for (id, record) in &changes.sanitizing {
+        match record {
+            Some(record) => {
+                let flags = flag(record.unrestricted_exit, SANITIZE_UNRESTRICTED_EXIT);
+                table.insert(id, (record.phase.code(), flags, record.pattern.as_slice()))?
+            }
+            None => table.remove(id)?,
+        };
+    }
+    Ok(())
 }
 
 /// Writes `changes` within the transaction. All tables exist afterwards.
@@ -211,6 +250,7 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &Changes) -> Result
             None => table.remove(id)?,
         };
     }
+    apply_sanitizing(transaction, changes)?;
     let mut table = transaction.open_table(FACTS)?;
     for (kind, name, content) in &changes.facts {
         let key = (kind.as_str(), name.as_str());

@@ -11,6 +11,7 @@ const SIZE: u64 = 64 << 20;
 fn label() -> Label {
     Label {
         sharing: false,
+        sanitizing: false,
         disk_index: DiskIndex(0),
         pool: [1; 16],
         disk: [2; 16],
@@ -79,6 +80,14 @@ fn changes() -> Changes {
         volumes: vec![(
             [9; 16],
             Some(VolumeRecord { top: LayerId(2), size_bytes: 1 << 40, thick: true, buffered: false }),
+        )],
+        sanitizing: vec![(
+            [9; 16],
+            Some(SanitizeRecord {
+                phase: SanitizePhase::Filling,
+                unrestricted_exit: true,
+                pattern: vec![0xa5; 512],
+            }),
         )],
         facts: vec![
             ("volume".to_owned(), "a".to_owned(), Some(b"{}".to_vec())),

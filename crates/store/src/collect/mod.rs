@@ -6,6 +6,7 @@
 
 mod choose;
 mod relocate;
+mod unwiped;
 
 use crate::engine::Engine;
 use crate::format::{Location, SegmentId, Stream};

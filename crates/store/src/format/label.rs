@@ -2,7 +2,8 @@
 
 use super::bytes::{array_at, is_sealed, put, seal, u16_at, u32_at, u64_at};
 use super::{
-    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SHARING_VERSION, SlabIndex,
+    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SANITIZING_VERSION, SHARING_VERSION,
+    SlabIndex,
 };
 use block::{BlockError, Disk, ErrorKind};
 
@@ -32,6 +33,8 @@ pub(crate) struct SlabExtent {
 pub(crate) struct Label {
     /// Volumes of the pool may share blocks: builds that know nothing of that must not open it.
     pub(crate) sharing: bool,
+    /// Volumes of the pool may be being sanitized, and may share blocks: as before.
+    pub(crate) sanitizing: bool,
     /// Index of this disk in the pool.
     pub(crate) disk_index: DiskIndex,
     /// Identity of the pool.
@@ -79,7 +82,11 @@ impl Label {
         let extents = u16::try_from(self.catalog.len()).unwrap_or(0);
         let mut block = vec![0; BLOCK_SIZE];
         put(&mut block, 0, MAGIC);
-        let version = if self.sharing { SHARING_VERSION } else { FORMAT_VERSION };
+        let version = match (self.sanitizing, self.sharing) {
+            (true, _) => SANITIZING_VERSION,
+            (false, true) => SHARING_VERSION,
+            (false, false) => FORMAT_VERSION,
+        };
         put(&mut block, 12, &version.to_le_bytes());
         put(&mut block, 14, &self.disk_index.0.to_le_bytes());
         put(&mut block, 16, &self.pool);
@@ -109,7 +116,7 @@ impl Label {
             return Err(Invalid::Checksum);
         }
         let version = u16_at(block, 12);
-        if version != FORMAT_VERSION && version != SHARING_VERSION {
+        if !(FORMAT_VERSION..=SANITIZING_VERSION).contains(&version) {
             return Err(Invalid::Version(version));
         }
         let extents = usize::from(u16_at(block, 146));
@@ -119,7 +126,8 @@ impl Label {
         let name: [u8; NAME_BYTES_MAX] = array_at(block, 80);
         let name = std::str::from_utf8(&name).map_err(|_| Invalid::Field("pool name"))?;
         let label = Self {
-            sharing: version == SHARING_VERSION,
+            sharing: version >= SHARING_VERSION,
+            sanitizing: version >= SANITIZING_VERSION,
             disk_index: DiskIndex(u16_at(block, 14)),
             pool: array_at(block, 16),
             disk: array_at(block, 32),
@@ -219,6 +227,7 @@ mod tests {
     fn label(generation: u64) -> Label {
         Label {
             sharing: false,
+            sanitizing: false,
             disk_index: DiskIndex(0),
             pool: [1; 16],
             disk: [2; 16],
@@ -240,6 +249,22 @@ mod tests {
     #[test]
     fn a_label_comes_back_as_it_was() {
         assert_eq!(Label::decode(&label(7).encode()), Ok(label(7)));
+    }
+
+    #[test]
+    fn the_version_says_what_a_build_has_to_know_to_open_the_pool() {
+        for (sharing, sanitizing, version) in
+            [(false, false, 1), (true, false, 2), (false, true, 3), (true, true, 3)]
+        {
+            let block = Label { sharing, sanitizing, ..label(7) }.encode();
+            assert_eq!(u16_at(&block, 12), version);
+            let again = Label::decode(&block).expect("a version of this build");
+            assert_eq!((again.sharing, again.sanitizing), (version >= 2, version >= 3));
+        }
+        let mut unknown = label(7).encode();
+        put(&mut unknown, 12, &4u16.to_le_bytes());
+        seal(&mut unknown);
+        assert_eq!(Label::decode(&unknown), Err(Invalid::Version(4)));
     }
 
     #[test]

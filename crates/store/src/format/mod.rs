@@ -25,6 +25,9 @@ pub(crate) const FORMAT_VERSION: u16 = 1;
 /// The version of labels of pools whose volumes may share blocks.
 pub(crate) const SHARING_VERSION: u16 = 2;
 
+/// The version of labels of pools whose volumes may be being sanitized, and may share blocks.
+pub(crate) const SANITIZING_VERSION: u16 = 3;
+
 /// Why some bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Invalid {
@@ -44,7 +47,7 @@ impl std::fmt::Display for Invalid {
             Self::Magic => write!(f, "no magic number"),
             Self::Checksum => write!(f, "wrong checksum"),
             Self::Version(version) => {
-                write!(f, "format version {version}, known are those up to {SHARING_VERSION}")
+                write!(f, "format version {version}, known are those up to {SANITIZING_VERSION}")
             }
             Self::Field(name) => write!(f, "impossible value of {name}"),
         }

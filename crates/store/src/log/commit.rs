@@ -251,11 +251,11 @@ impl State {
                 layer.map.unpin(*leaf);
             }
         });
-        self.with_layer(LayerId::SHARED, |layer, _| {
-            for leaf in &request.shared {
-                layer.map.unpin(*leaf);
-            }
-        });
+        if !request.shared.is_empty() {
+            self.with_layer(LayerId::SHARED, |layer, _| {
+                request.shared.iter().for_each(|leaf| layer.map.unpin(*leaf));
+            });
+        }
     }
 
     /// Ends everything that is queued with `error`.

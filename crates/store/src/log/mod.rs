@@ -12,7 +12,7 @@ pub(crate) use build::Batch;
 pub(crate) use request::{Guard, Item, Payload, Request};
 pub(crate) use submit::Write;
 
-use crate::format::{SegmentId, Seq, Stream};
+use crate::format::{SegmentId, Seq, SlabIndex, Stream};
 use crate::segment::{Phase, Segments};
 use block::{BlockError, Result};
 use std::collections::VecDeque;
@@ -52,6 +52,19 @@ impl Head {
     /// Gives up all segments but the current one.
     pub(crate) fn release(&mut self) -> Vec<SegmentId> {
         self.reserved.drain(..).collect()
+    }
+
+    /// Gives up those segments whose slab `which` names.
+    pub(crate) fn give_up(&mut self, segments: &mut Segments, which: impl Fn(SlabIndex) -> bool) {
+        let named = |segments: &Segments, id| segments.get(id).is_some_and(|segment| which(segment.slab));
+        if self.current.is_some_and(|id| named(segments, id)) {
+            self.seal(segments);
+        }
+        let (given_up, kept) = self.reserved.drain(..).partition(|id| named(segments, *id));
+        self.reserved = kept;
+        for id in Vec::from(given_up) {
+            segments.change(id).phase = Phase::Sealed;
+        }
     }
 
     /// The segment to write to, with `REST_BLOCKS_MIN` blocks left at least; none if there is none.
@@ -194,3 +207,26 @@ pub(crate) enum WaitsFor {
 
 /// Streams whose batches are replayed.
 pub(crate) const REPLAYED: [Stream; 2] = [Stream::Host, Stream::Relocation];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Segment;
+
+    #[test]
+    fn a_head_gives_up_what_is_named_and_goes_on_with_the_others() {
+        let mut segments = Segments::new(16);
+        let mut head = Head::default();
+        for number in 1..=4 {
+            segments.insert(SegmentId(number.into()), Segment::reserved(Stream::Host, SlabIndex(number)));
+            head.add([SegmentId(number.into())]);
+        }
+        assert_eq!(head.open(&mut segments), Some(SegmentId(1)));
+        head.give_up(&mut segments, |slab| slab.0 == 3);
+        assert_eq!(head.open(&mut segments), Some(SegmentId(1)), "it is not named");
+        head.give_up(&mut segments, |slab| slab.0 < 3);
+        let phases = [1, 2, 3].map(|number| segments.get(SegmentId(number)).map(|segment| segment.phase));
+        assert_eq!(phases, [Some(Phase::Sealed); 3]);
+        assert_eq!((head.open(&mut segments), head.reserved()), (Some(SegmentId(4)), 0));
+    }
+}

@@ -272,9 +272,11 @@ impl State {
                 *references = self.adopt(*layer, *address, u64::from(*count));
             }
         }
-        self.with_layer(LayerId::SHARED, |layer, _| {
-            needs.shared.iter().for_each(|leaf| layer.map.pin(*leaf))
-        });
+        if !needs.shared.is_empty() {
+            self.with_layer(LayerId::SHARED, |layer, _| {
+                needs.shared.iter().for_each(|leaf| layer.map.pin(*leaf));
+            });
+        }
         let request = Request::new(layer, needs, durable, whole, pieces.len(), guard);
         for (address, payload) in pieces {
             self.host.queued_blocks += payload.data_blocks();

@@ -35,7 +35,7 @@ impl Pool {
         }
         let slabs = {
             let slabs = self.engine.slabs.lock();
-            (u64::from(slabs.total()), u64::from(slabs.catalog()) + slabs.free())
+            (u64::from(slabs.total()), u64::from(slabs.catalog()) + slabs.free() + slabs.in_hand())
         };
         self.engine.state().compare(&mut tally, slabs);
         Ok(tally.report)

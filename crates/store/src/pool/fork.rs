@@ -44,7 +44,8 @@ impl Pool {
     ///
     /// # Errors
     /// `NotFound`; `Exists`; `NoSpace` for a thick volume whose reservation does not fit a second time, and if there
-    /// is no room for the map nodes that unmapping in the volume may need from now on.
+    /// is no room for the map nodes that unmapping in the volume may need from now on; `Busy` if the volume is being
+    /// sanitized, `Device` if that failed.
     pub async fn snapshot_volume(&self, id: VolumeId, snapshot: VolumeId, facts: Vec<Fact>) -> Result<()> {
         self.fork(vec![(id, snapshot)], Fork::Snapshot, facts).await
     }
@@ -154,7 +155,7 @@ impl Engine {
             let mut plan = Plan::new(state);
             for (source, new) in &pairs {
                 self.check_new(state, *new)?;
-                let record = self.volume(state, *source)?.record;
+                let record = self.volume_at_rest(state, *source)?.record;
                 plan.fork(state, (*source, record), *new, fork);
             }
             self.check_plan(state, &plan)?;
@@ -177,7 +178,7 @@ impl Engine {
         }
         let prepare = |state: &mut State| {
             self.check_new(state, safety)?;
-            let record = self.volume(state, id)?.record;
+            let record = self.volume_at_rest(state, id)?.record;
             let wanted = self.volume(state, snapshot)?.record;
             if wanted.size_bytes > record.size_bytes {
                 return Err(

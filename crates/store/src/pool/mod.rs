@@ -73,6 +73,7 @@ impl Pool {
         let engine = open::open(only(disks)?, options, runtime).await?;
         engine.runtime.spawn(Box::pin(Arc::clone(&engine).background()));
         engine.tend();
+        engine.resume_sanitizing();
         Ok(Arc::new(Self { engine }))
     }
 
@@ -145,14 +146,16 @@ fn check_open(state: &State) -> Result<()> {
 
 impl Engine {
     async fn close(self: &Arc<Self>) -> Result<()> {
-        {
+        let closed: Vec<_> = {
             let mut state = self.state();
             if std::mem::replace(&mut state.closing, true) {
                 return Err(self.error(ErrorKind::Closed, "is closed"));
             }
-            for volume in state.volumes.values() {
-                volume.shared.close();
-            }
+            state.volumes.values().map(|volume| Arc::clone(&volume.shared)).collect()
+        };
+        for shared in closed {
+            shared.close();
+            shared.sanitizing.wake();
         }
         self.work_wanted.happen();
         self.room_made.happen();

@@ -11,6 +11,7 @@ use crate::layer::Layer;
 use crate::log::HostLog;
 use crate::number::{narrow, wide};
 use crate::options::{Health, PoolOptions};
+use crate::sanitize::Sanitizing;
 use crate::segment::{Phase, Segment, Segments};
 use crate::share::Pending;
 use crate::space::{Budget, POOL_SLABS_MIN, SharedSlabs};
@@ -57,6 +58,7 @@ pub(super) async fn format(
     }
     let label = Label {
         sharing: false,
+        sanitizing: false,
         disk_index: DiskIndex(0),
         pool: runtime.random_id(),
         disk: runtime.random_id(),
@@ -231,6 +233,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         pending: Pending::default(),
         counters: Counters::default(),
         background: Background::default(),
+        sanitizing: Sanitizing::new(&image.sanitizing),
     };
     for (id, record) in &image.layers {
         state.insert_layer(*id, Layer::new(*record));
@@ -240,6 +243,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
     }
     for (id, record) in &image.volumes {
         let shared = Shared::new(*id, record);
+        shared.sanitizing.set_up(image.sanitizing.get(id));
         state.volumes.insert(*id, VolumeEntry { record: *record, shared });
     }
     state.set_reservations();

@@ -59,13 +59,15 @@ impl Pool {
     /// Grows a volume to `size_bytes`; a size it has already is fine.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a smaller size or a snapshot; `NoSpace` for a thick one that does not fit.
+    /// `NotFound`; `Invalid` for a smaller size or a snapshot; `NoSpace` for a thick one that does not fit; `Busy` if it
+    /// is being sanitized, `Device` if that failed.
     pub async fn resize_volume(&self, id: VolumeId, size_bytes: u64, facts: Vec<Fact>) -> Result<()> {
         let engine = Arc::clone(&self.engine);
         self.engine.detached(async move { engine.resize_volume(id, size_bytes, facts).await }).await
     }
 
-    /// Deletes a volume or snapshot; its space comes back in the background. Open handles answer `Closed`.
+    /// Deletes a volume or snapshot; its space comes back in the background. Open handles answer `Closed`. If it is being
+    /// sanitized, what it held is still made to leave the disks.
     ///
     /// # Errors
     /// `NotFound`.
@@ -82,11 +84,21 @@ impl Engine {
         state.volumes.get(&id).ok_or_else(missing)
     }
 
+    /// The volume, if it is not being sanitized.
+    pub(super) fn volume_at_rest<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
+        let entry = self.volume(state, id)?;
+        let name = uuid::Uuid::from_bytes(id);
+        entry.shared.sanitizing.refusal(&name.to_string()).map_or(Ok(entry), Err)
+    }
+
     pub(super) fn check_new(&self, state: &State, id: VolumeId) -> Result<()> {
         check_open(state)?;
         if state.volumes.contains_key(&id) {
             let name = uuid::Uuid::from_bytes(id);
             return Err(self.error(ErrorKind::Exists, format!("has a volume {name} already")));
+        }
+        if state.sanitizing.knows(&id) {
+            return Err(self.error(ErrorKind::Busy, "is still sanitizing what a deleted volume held"));
         }
         Ok(())
     }
@@ -145,7 +157,7 @@ impl Engine {
         self.room_in_catalog(&facts).await?;
         let prepare = |state: &mut State| {
             check_open(state)?;
-            let record = self.volume(state, id)?.record;
+            let record = self.volume_at_rest(state, id)?.record;
             let frozen = state.layers.get(&record.top).is_some_and(|layer| layer.record.frozen);
             if size_bytes < record.size_bytes || (frozen && size_bytes > record.size_bytes) {
                 return Err(
@@ -173,30 +185,36 @@ impl Engine {
         let _quiet = self.quiesce(id).await?;
         let prepare = |state: &mut State| {
             check_open(state)?;
-            self.volume(state, id)?;
-            Ok((Changes { volumes: vec![(id, None)], facts, ..Changes::default() }, ()))
+            let shared = Arc::clone(&self.volume(state, id)?.shared);
+            let sanitizing = state.sanitizing.after_deletion(&id);
+            let volumes = vec![(id, None)];
+            let changes = Changes { volumes, facts, sanitizing: sanitizing.clone(), ..Changes::default() };
+            Ok((changes, (shared, sanitizing)))
         };
-        self.transact(prepare, |state, ()| {
-            if let Some(entry) = state.volumes.remove(&id) {
-                entry.shared.close();
-            }
+        let mut closed = None;
+        self.transact(prepare, |state, (shared, sanitizing)| {
+            state.volumes.remove(&id);
+            shared.close();
+            closed = Some(shared);
+            state.sanitizing.take_in(sanitizing);
             state.set_reservations();
             state.background.layers_changed = true;
         })
         .await?;
+        closed.iter().for_each(|shared| shared.sanitizing.wake());
         self.work_wanted.happen();
         Ok(())
     }
 }
 
 impl State {
-    fn next_layer(&self) -> (PoolRecord, LayerId) {
+    pub(crate) fn next_layer(&self) -> (PoolRecord, LayerId) {
         let id = self.pool_record.next_layer;
         (PoolRecord { next_layer: LayerId(id.0 + 1), ..self.pool_record }, id)
     }
 
     /// Sets each layer's reservation by the volumes.
-    pub(super) fn set_reservations(&mut self) {
+    pub(crate) fn set_reservations(&mut self) {
         let ids: Vec<_> = self.layers.keys().copied().collect();
         for id in ids {
             let of_layer = |entry: &&VolumeEntry| entry.record.top == id && entry.record.thick;

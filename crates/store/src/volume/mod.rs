@@ -4,6 +4,7 @@ mod copy;
 mod extents;
 mod ranges;
 mod read;
+mod sanitize;
 mod unmap;
 mod write;
 
@@ -12,8 +13,10 @@ pub(crate) use ranges::{RangeGuard, Ranges};
 use crate::engine::Engine;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::number::wide;
+use crate::sanitize::Status;
 use block::{
-    BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result, Volume,
+    BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result,
+    Sanitization, SanitizeMethod, Volume,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What all handles of a volume share.
 pub(crate) struct Shared {
+    pub(crate) id: VolumeId,
     name: String,
     /// Changed only under the engine's lock.
     top: AtomicU64,
@@ -28,17 +32,20 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     pub(crate) buffered: bool,
     pub(crate) ranges: Arc<Ranges>,
+    pub(crate) sanitizing: Status,
 }
 
 impl Shared {
     pub(crate) fn new(id: VolumeId, record: &crate::catalog::VolumeRecord) -> Arc<Self> {
         Arc::new(Self {
+            id,
             name: uuid::Uuid::from_bytes(id).to_string(),
             top: AtomicU64::new(record.top.0),
             size_bytes: AtomicU64::new(record.size_bytes),
             closed: AtomicBool::new(false),
             buffered: record.buffered,
             ranges: Arc::default(),
+            sanitizing: Status::default(),
         })
     }
 
@@ -63,7 +70,15 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> BlockError {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> BlockError {
         BlockError::new(kind, &self.name, message)
     }
 }
@@ -113,9 +128,10 @@ impl StoreVolume {
 
     /// The end of a range that is aligned and inside the volume.
     fn check(&self, offset: u64, len: u64) -> Result<u64> {
-        if self.shared.closed.load(Ordering::Acquire) {
+        if self.shared.is_closed() {
             return Err(self.shared.error(ErrorKind::Closed, "was deleted or is closed"));
         }
+        self.shared.sanitizing.refusal(&self.shared.name).map_or(Ok(()), Err)?;
         let end = offset.checked_add(len).filter(|end| *end <= self.size_bytes());
         match end {
             Some(end) if offset.is_multiple_of(512) && len.is_multiple_of(512) => Ok(end),
@@ -143,7 +159,7 @@ fn total_len(chunks: &[Bytes]) -> u64 {
 
 impl Volume for StoreVolume {
     fn size_bytes(&self) -> u64 {
-        self.shared.size_bytes.load(Ordering::Acquire)
+        self.shared.size_bytes()
     }
 
     fn granularity_bytes(&self) -> u32 {
@@ -204,6 +220,26 @@ impl Volume for StoreVolume {
 
     fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>> {
         Box::pin(self.find_extents(offset, len, extents_max))
+    }
+
+    fn can_sanitize(&self) -> bool {
+        self.takes_writes()
+    }
+
+    fn sanitization(&self) -> Sanitization {
+        self.shared.sanitizing.get()
+    }
+
+    fn sanitize(&self, method: SanitizeMethod, unrestricted_exit: bool) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.begin_sanitize(method, unrestricted_exit))
+    }
+
+    fn sanitized(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.shared.sanitizing.over(&self.shared.name, || self.shared.is_closed()))
+    }
+
+    fn leave_failed_sanitize(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.leave_sanitize())
     }
 
     fn copy_from<'a>(

@@ -36,6 +36,8 @@ impl StoreVolume {
         }
         let blocks = self.blocks(offset, len)?;
         let mut chunks = self.read_blocks(blocks.first, blocks.count).await?;
+        // What was read before the volume began to be sanitized is not told afterwards.
+        self.check(offset, len)?;
         if !blocks.is_whole() {
             trim(&mut chunks, &blocks);
         }

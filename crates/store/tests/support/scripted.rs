@@ -224,6 +224,17 @@ impl Scripted {
         state.seen.iter().filter(|(_, page)| wanted(page)).map(|(at, _)| at * PAGE_BYTES).collect()
     }
 
+    /// Those of `seeds` of whose `pattern(seed, 4096)` a sector is anywhere: in what reads see, or in what would be left
+    /// without power.
+    pub(crate) fn remains(&self, seeds: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
+        let head = |sector: &[u8]| <[u8; 16]>::try_from(&sector[..16]).expect("sixteen bytes");
+        let of_seed = |seed| pattern_page(seed).chunks(512).map(|s| (head(s), seed)).collect::<Vec<_>>();
+        let heads: BTreeMap<[u8; 16], u64> = seeds.into_iter().flat_map(of_seed).collect();
+        let state = self.state.lock();
+        let pages = state.seen.values().chain(state.stable.values());
+        pages.flat_map(|page| page.chunks(512)).filter_map(|s| heads.get(&head(s)).copied()).collect()
+    }
+
     /// Offsets of the pages that hold `pattern(seed, 4096)`.
     pub(crate) fn pages_of(&self, seed: u64) -> Vec<u64> {
         let wanted = pattern_page(seed);
