@@ -7,7 +7,10 @@ use crate::portals::{
     AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
 };
 use crate::reservations::Reservations;
-use crate::snapshots::{CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade};
+use crate::schedules::{CreateSchedule, Schedule, UpdateSchedule};
+use crate::snapshots::{
+    CloneVolume, CreateSnapshots, DiffRequest, Difference, Rollback, Snapshot, SnapshotsMade,
+};
 use crate::targets::{CreateTarget, MapRequest, Target};
 use crate::types::{
     Change, CreateHost, CreatePool, CreateVolume, ExtendPool, GrantRequest, Host, Pool, Session, Status,
@@ -58,10 +61,12 @@ operations! {
     volume_list: get "/v1/volumes" "volumes" "All volumes" () => Vec<Volume>;
     volume_create: post "/v1/volumes" "volumes" "Makes a volume" () body CreateVolume => Change<Volume>;
     volume_show: get "/v1/volumes/{volume}" "volumes" "One volume" ("volume") => Volume;
-    volume_update: patch "/v1/volumes/{volume}" "volumes" "Grows or renames a volume, or changes when it warns" ("volume") body UpdateVolume => Change<Volume>;
+    volume_update: patch "/v1/volumes/{volume}" "volumes" "Changes a volume: size, name, protection, when it warns" ("volume") body UpdateVolume => Change<Volume>;
     volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" also "snapshots" "Delete its snapshots, too" => Change<Volume>;
     volume_clone: post "/v1/volumes/{volume}/clone" "snapshots" "Makes a volume with the content of another, or of a snapshot" ("volume") body CloneVolume => Change<Volume>;
     volume_snapshots: get "/v1/volumes/{volume}/snapshots" "snapshots" "The snapshots of a volume, oldest first" ("volume") => Vec<Snapshot>;
+    volume_diff: post "/v1/diff" "snapshots" "What differs between two volumes or snapshots" () body DiffRequest => Difference;
+    snapshot_rollback: post "/v1/volumes/{volume}/snapshots/{snapshot}/rollback" "snapshots" "Gives a volume the content of a snapshot; what it held becomes one, too" ("volume", "snapshot") query "force" => Change<Rollback>;
     snapshot_list: get "/v1/snapshots" "snapshots" "All snapshots, by volume" () => Vec<Snapshot>;
     snapshot_create: post "/v1/snapshots" "snapshots" "Makes snapshots of volumes, all at one instant" () body CreateSnapshots => SnapshotsMade;
     snapshot_show: get "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "One snapshot" ("volume", "snapshot") => Snapshot;
@@ -97,6 +102,11 @@ operations! {
     target_delete: delete "/v1/targets/{target}" "targets" "Deletes a target; its volumes stay" ("target") query "force" => Change<Target>;
     target_map: put "/v1/targets/{target}/volumes/{volume}" "targets" "Puts a volume into a target" ("target", "volume") body MapRequest => Change<Target>;
     target_unmap: delete "/v1/targets/{target}/volumes/{volume}" "targets" "Takes a volume out of a target" ("target", "volume") => Change<Target>;
+    schedule_list: get "/v1/schedules" "snapshots" "All schedules of snapshots" () => Vec<Schedule>;
+    schedule_create: post "/v1/schedules" "snapshots" "Has snapshots made by the clock" () body CreateSchedule => Change<Schedule>;
+    schedule_show: get "/v1/schedules/{schedule}" "snapshots" "One schedule" ("schedule") => Schedule;
+    schedule_update: patch "/v1/schedules/{schedule}" "snapshots" "Has a schedule run, or not" ("schedule") body UpdateSchedule => Change<Schedule>;
+    schedule_delete: delete "/v1/schedules/{schedule}" "snapshots" "Deletes a schedule; its snapshots stay" ("schedule") => Change<Schedule>;
     session_list: get "/v1/sessions" "sessions" "All iSCSI sessions" () => Vec<Session>;
     session_show: get "/v1/sessions/{session}" "sessions" "One session and its connections" ("session") => Session;
 }

@@ -11,6 +11,7 @@ mod error;
 mod isns;
 mod portals;
 mod reservations;
+mod schedules;
 mod sessions;
 mod snapshots;
 mod targets;
@@ -26,8 +27,12 @@ pub use portals::{
     UpdatePortalGroup,
 };
 pub use reservations::{Registration, Reservations};
+pub use schedules::{CreateSchedule, KeepSnapshots, Schedule, UpdateSchedule};
 pub use sessions::{Connection, ConnectionState};
-pub use snapshots::{CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade, VolumeOrigin};
+pub use snapshots::{
+    ByteRange, CloneVolume, CreateSnapshots, DiffRequest, Difference, Rollback, Snapshot, SnapshotsMade,
+    VolumeOrigin,
+};
 pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{
     CacheMode, Change, CopyCounts, CreateHost, CreatePool, CreateVolume, ExtendPool, Grant, GrantRequest,

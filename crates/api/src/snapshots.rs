@@ -28,6 +28,9 @@ pub struct Snapshot {
     /// Snapshots of other volumes that were made at the same instant, as `VOLUME@SNAPSHOT`.
     #[serde(default)]
     pub together: Vec<String>,
+    /// The schedule that made it.
+    #[serde(default)]
+    pub schedule: Option<String>,
     /// When it was made.
     pub created_unix_ms: u64,
 }
@@ -61,6 +64,60 @@ pub struct CloneVolume {
     /// Snapshot of the volume; what the volume holds now if none is said.
     #[serde(default)]
     pub snapshot: Option<String>,
+    /// No host may write to it, whatever the grants say.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// What going back to a snapshot has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rollback {
+    /// The volume.
+    pub volume: Volume,
+    /// What it held before.
+    pub safety: Snapshot,
+}
+
+/// Two volumes or snapshots to be compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiffRequest {
+    /// The one: `VOLUME` or `VOLUME@SNAPSHOT`.
+    pub from: String,
+    /// The other, of the same pool.
+    pub to: String,
+    /// From which byte on.
+    #[serde(default)]
+    pub offset: u64,
+    /// About how many ranges the answer may have.
+    #[serde(default)]
+    pub ranges_max: Option<u32>,
+}
+
+/// A range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ByteRange {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u64,
+}
+
+/// What differs between two volumes or snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// The one.
+    pub from: String,
+    /// Its size.
+    pub from_size_bytes: u64,
+    /// The other.
+    pub to: String,
+    /// Its size.
+    pub to_size_bytes: u64,
+    /// Ranges that differ, in order, of blocks of 4 KiB.
+    pub ranges: Vec<ByteRange>,
+    /// From where on to ask for more; none at the end.
+    pub next_offset: Option<u64>,
 }
 
 /// What a clone was made of.
@@ -112,6 +169,29 @@ impl Client {
         snapshot: &str,
     ) -> Result<Change<Snapshot>, ClientError> {
         self.send(Method::DELETE, &path(volume, snapshot), None::<&()>).await
+    }
+
+    /// Gives a volume the content of a snapshot of it; what it held becomes a snapshot, too. With `force` its sessions
+    /// end first.
+    ///
+    /// # Errors
+    /// See [`Client::status`]; `in-use` while it has sessions.
+    pub async fn roll_back(
+        &self,
+        volume: &str,
+        snapshot: &str,
+        force: bool,
+    ) -> Result<Change<Rollback>, ClientError> {
+        let path = format!("{}/rollback?force={force}", path(volume, snapshot));
+        self.send(Method::POST, &path, None::<&()>).await
+    }
+
+    /// What differs between two volumes or snapshots; a part of it, if there is much.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn difference(&self, request: &DiffRequest) -> Result<Difference, ClientError> {
+        self.send(Method::POST, "/diff", Some(request)).await
     }
 
     /// Makes a volume with the content of another, or of a snapshot of it.

@@ -244,6 +244,12 @@ pub struct Volume {
     /// Number of its snapshots.
     #[serde(default)]
     pub snapshots: u32,
+    /// No host may write to it, whatever the grants say.
+    #[serde(default)]
+    pub read_only: bool,
+    /// It is a template: read only, and not deleted while there are clones of it.
+    #[serde(default)]
+    pub template: bool,
     /// What it was cloned from.
     #[serde(default)]
     pub origin: Option<VolumeOrigin>,
@@ -323,6 +329,12 @@ pub struct UpdateVolume {
     /// Whether hosts may have copies done by the group. Takes effect at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offload: Option<bool>,
+    /// Whether it is read only for every host. Refused while hosts that may write use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// Whether it is a template. Refused while hosts that may write use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<bool>,
 }
 
 /// How a host may use a volume.

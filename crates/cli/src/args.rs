@@ -1,5 +1,6 @@
 //! The command line, defined once: parsing, help and the reference come from here.
 
+mod schedule;
 mod snapshot;
 mod targets;
 mod volume;
@@ -9,6 +10,7 @@ use server::{LogFormat, PORT, ServeConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+pub(crate) use schedule::Schedule;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use targets::Target;
 pub(crate) use volume::{Cache, Volume};
@@ -42,6 +44,9 @@ pub(crate) enum Command {
     /// Snapshots: what volumes held at an instant
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Schedules: snapshots made by the clock
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Targets of several volumes, besides the one that each volume has
     #[command(subcommand)]
     Target(Target),
@@ -523,10 +528,20 @@ mod tests {
             "palisade volume rename mail post",
             "palisade volume delete mail --force",
             "palisade volume delete mail --with-snapshots",
+            "palisade volume diff mail@a mail@b",
+            "palisade volume diff mail@a mail --json",
             "palisade volume clone mail test",
             "palisade volume clone mail@before test",
             "palisade snapshot create mail",
             "palisade snapshot create mail mail-log --name before",
+            "palisade snapshot rollback mail@before --force",
+            "palisade volume clone gold vm1 --read-only",
+            "palisade volume set gold --template on",
+            "palisade volume set gold --read-only off",
+            "palisade schedule create db --volume data log --every 1h --keep hourly=24,daily=7,weekly=4",
+            "palisade schedule create db --volume data --volume log --every weekly@sun@02:30 --keep last=3 --name-pattern w-{date}",
+            "palisade schedule list",
+            "palisade schedule disable db",
             "palisade snapshot list",
             "palisade snapshot list mail",
             "palisade snapshot show mail@before",
@@ -580,6 +595,8 @@ mod tests {
             "palisade pool create tank",
             "palisade pool delete",
             "palisade volume delete",
+            "palisade schedule create db --every 1h --keep last=3",
+            "palisade schedule create db --volume data --every 1h --keep yearly=3",
             "palisade snapshot create",
             "palisade snapshot delete mail",
             "palisade snapshot show @x",

@@ -13,6 +13,7 @@ mod output;
 mod pools;
 mod portals;
 mod reference;
+mod schedules;
 mod snapshots;
 mod status;
 mod targets;
@@ -72,6 +73,7 @@ fn run(cli: Cli) -> Result<(), Problem> {
         }
         Command::Pool(verb) => ask(data, async |client| pools::run(&client, verb, out).await),
         Command::Volume(verb) => ask(data, async |client| volumes::run(&client, verb, out).await),
+        Command::Schedule(verb) => ask(data, async |client| schedules::run(&client, verb, out).await),
         Command::Snapshot(verb) => ask(data, async |client| snapshots::run(&client, verb, out).await),
         Command::Discovery(verb) => ask(data, async |client| discovery::run(&client, verb, out).await),
         Command::Isns(verb) => ask(data, async |client| isns::run(&client, verb, out).await),

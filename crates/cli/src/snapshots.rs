@@ -2,7 +2,7 @@
 
 use crate::args::Snapshot as Verb;
 use crate::output::{self, Output, ago, properties, size, table};
-use api::{Client, CreateSnapshots, Problem, Snapshot, SnapshotsMade};
+use api::{Change, Client, CreateSnapshots, Problem, Rollback, Snapshot, SnapshotsMade};
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
@@ -14,6 +14,10 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         }
         Verb::Show { snapshot: name } => {
             out.print(&client.snapshot(&name.volume, &name.snapshot).await?, show)
+        }
+        Verb::Rollback { snapshot: name, force } => {
+            let change = client.roll_back(&name.volume, &name.snapshot, force).await?;
+            out.print(&change, |change| rolled_back(change, &name.snapshot))
         }
         Verb::Delete { snapshots } => {
             for name in snapshots {
@@ -41,6 +45,15 @@ fn made(made: &SnapshotsMade) -> String {
     }
 }
 
+fn rolled_back(change: &Change<Rollback>, snapshot: &str) -> String {
+    let Rollback { volume, safety } = &change.item;
+    format!(
+        "Volume {} holds what it held in {snapshot}. What it held until now is {}.",
+        volume.name,
+        full(safety)
+    )
+}
+
 fn list(snapshots: &[Snapshot]) -> String {
     if snapshots.is_empty() {
         return "There is no snapshot. Make one with `palisade snapshot create VOLUME`.".to_owned();
@@ -64,6 +77,7 @@ fn show(snapshot: &Snapshot) -> String {
         ("Pool", snapshot.pool.clone()),
         ("Size", size(snapshot.size_bytes)),
         ("Written", format!("{} since the snapshot before", size(snapshot.written_bytes))),
+        ("Schedule", snapshot.schedule.clone().unwrap_or_default()),
         ("Clones", output::list(&snapshot.clones)),
         ("Same instant", snapshot.together.join(", ")),
         ("Made", format!("{} ago", ago(snapshot.created_unix_ms))),

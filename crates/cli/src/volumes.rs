@@ -1,5 +1,6 @@
 //! The verbs on volumes.
 
+mod diff;
 mod reservations;
 
 use crate::args::{Cache, Volume as Verb};
@@ -41,14 +42,12 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 )
             })
         }
-        Verb::Set { volume, warn, offload } => {
+        Verb::Set { volume, warn, offload, read_only, template } => {
             let offload = offload.map(Into::into);
-            let request = UpdateVolume { warn_percent: warn, offload, ..UpdateVolume::default() };
-            out.print(&client.update_volume(&volume, &request).await?, |change| {
-                let warns = output::warning(change.item.warn_percent);
-                let switch = if change.item.offload { "on" } else { "off" };
-                format!("Volume {} warns: {warns}; copy offload: {switch}.", change.item.name)
-            })
+            let (read_only, template) = (read_only.map(Into::into), template.map(Into::into));
+            let request =
+                UpdateVolume { warn_percent: warn, offload, read_only, template, ..UpdateVolume::default() };
+            out.print(&client.update_volume(&volume, &request).await?, set)
         }
         Verb::Delete { volume, force, with_snapshots: false } => {
             out.print(&client.delete_volume(&volume, force).await?, deleted)
@@ -56,9 +55,9 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Delete { volume, force, with_snapshots: true } => {
             out.print(&client.delete_volume_and_snapshots(&volume, force).await?, deleted)
         }
-        Verb::Clone { source, name } => {
-            let (volume, request) = clone_request(&source, name);
-            out.print(&client.clone_volume(volume, &request).await?, |change| cloned(change, &source))
+        Verb::Diff { from, to } => diff::run(client, from, to, out).await,
+        Verb::Clone { source, name, read_only } => {
+            let (volume, request) = clone_request(&source, name, read_only);
         }
         Verb::Grant { volume, host, read_only } => {
             let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
@@ -91,6 +90,23 @@ fn created(change: &Change<Volume>) -> String {
     )
 }
 
+fn set(change: &Change<Volume>) -> String {
+    let volume = &change.item;
+    let warns = output::warning(volume.warn_percent);
+    let switch = if volume.offload { "on" } else { "off" };
+    let protected = protection(volume).map_or_else(String::new, |what| format!("; {what}"));
+    format!("Volume {} warns: {warns}; copy offload: {switch}{protected}.", volume.name)
+}
+
+/// How a volume is protected from writes, if it is.
+fn protection(volume: &Volume) -> Option<&'static str> {
+    match (volume.template, volume.read_only) {
+        (true, _) => Some("template, read-only"),
+        (false, true) => Some("read-only"),
+        (false, false) => None,
+    }
+}
+
 fn deleted(change: &Change<Volume>) -> String {
     let (name, snapshots) = (&change.item.name, change.item.snapshots);
     let too = match snapshots {
@@ -102,10 +118,12 @@ fn deleted(change: &Change<Volume>) -> String {
 }
 
 /// The volume, and what to ask of it, for a source like `mail` or `mail@before`.
-fn clone_request(source: &str, name: String) -> (&str, CloneVolume) {
+fn clone_request(source: &str, name: String, read_only: bool) -> (&str, CloneVolume) {
     match source.split_once('@') {
-        Some((volume, snapshot)) => (volume, CloneVolume { name, snapshot: Some(snapshot.to_owned()) }),
-        None => (source, CloneVolume { name, snapshot: None }),
+        Some((volume, snapshot)) => {
+            (volume, CloneVolume { name, snapshot: Some(snapshot.to_owned()), read_only })
+        },
+        None => (source, CloneVolume { name, snapshot: None, read_only }),
     }
 }
 
@@ -233,6 +251,7 @@ fn show(volume: &Volume) -> String {
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),
         ("Type", provisioning(volume).to_owned()),
+        ("Protected", protection(volume).unwrap_or_default().to_owned()),
         ("Snapshots", snapshots(volume)),
         ("Clone of", origin(volume)),
         ("Clones", volume.clones.join(", ")),

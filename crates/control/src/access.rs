@@ -59,9 +59,9 @@ impl State {
     /// The grant that holds for an initiator on a volume: of a host that names it, else of one for any initiator;
     /// of several equal ones, one that lets it write.
     fn grant_for(&self, record: &VolumeRecord, attempt: LoginAttempt<'_>) -> Option<Grant> {
-        let grants = record.grants.iter().filter_map(|grant| {
+        let grants = record.effective_grants().filter_map(|grant| {
             let fit = fit(self.hosts.get(&grant.host)?, attempt)?;
-            Some(((fit, !grant.read_only), *grant))
+            Some(((fit, !grant.read_only), grant))
         });
         grants.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, grant)| grant)
     }
@@ -170,6 +170,8 @@ mod tests {
         let id = VolumeId::from_random([number; 16]);
         let record = VolumeRecord {
             warn_percent: None,
+            read_only: false,
+            template: false,
             origin: None,
             id,
             name: Name::parse(&format!("vol{number}")).unwrap(),

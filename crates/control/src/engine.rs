@@ -1,7 +1,7 @@
 //! What the model asks of a pool engine.
 
 use crate::{Cache, PoolId, Result, VolumeId};
-use block::{BoxFuture, Media, Volume};
+use block::{BoxFuture, ByteRange, Media, Volume};
 use std::sync::Arc;
 
 /// What is known of a pool's disk.
@@ -35,6 +35,15 @@ pub struct VolumeSpec {
     pub thick: bool,
     /// When writes are acknowledged.
     pub cache: Cache,
+}
+
+/// A part of what differs between two volumes or snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Ranges of bytes, in order.
+    pub ranges: Vec<ByteRange>,
+    /// From where on to ask for more, in bytes; none at the end.
+    pub next: Option<u64>,
 }
 
 /// A record that the pool keeps for the model.
@@ -112,6 +121,32 @@ pub trait PoolEngine: Send + Sync + 'static {
     /// # Errors
     /// As [`PoolEngine::snapshot_volumes`].
     fn clone_volume(&self, source: VolumeId, clone: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// Gives a volume the content of a snapshot, which stays, makes what it held the snapshot `safety`, and keeps the
+    /// record: all or none. The volume keeps its size.
+    ///
+    /// # Errors
+    /// As [`PoolEngine::snapshot_volumes`].
+    fn roll_back_volume(
+        &self,
+        volume: VolumeId,
+        snapshot: VolumeId,
+        safety: VolumeId,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>>;
+
+    /// What differs between two volumes or snapshots, from a byte on; about `ranges_max` ranges at the most. It takes as
+    /// long as there are changes.
+    ///
+    /// # Errors
+    /// `NotFound`; what reading says.
+    fn difference(
+        &self,
+        one: VolumeId,
+        other: VolumeId,
+        from: u64,
+        ranges_max: usize,
+    ) -> BoxFuture<'_, Result<Difference>>;
 
     /// Bytes written to a volume since its last snapshot, or between that before and this snapshot.
     fn written_bytes(&self, id: VolumeId) -> u64;

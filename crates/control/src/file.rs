@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ErrorKind, GroupRecord, HostId, HostRecord, InitiatorName, PoolId, PoolRecord, PortalSet, Result,
-    TargetRecord, VolumeId, VolumeRecord,
+    ScheduleId, ScheduleRecord, TargetRecord, VolumeId, VolumeRecord,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::Serialize;
@@ -21,6 +21,9 @@ const VOLUMES: Table = TableDefinition::new("volumes");
 /// Targets of several volumes.
 const TARGETS: Table = TableDefinition::new("targets");
 
+/// Schedules of snapshots.
+const SCHEDULES: Table = TableDefinition::new("schedules");
+
 /// The version of records that this build reads and writes.
 const VERSION: u32 = 1;
 
@@ -38,6 +41,7 @@ pub(crate) struct Contents {
     pub(crate) volumes: Vec<VolumeRecord>,
     pub(crate) portals: PortalSet,
     pub(crate) targets: Vec<TargetRecord>,
+    pub(crate) schedules: Vec<ScheduleRecord>,
 }
 
 /// One change to the file.
@@ -52,6 +56,8 @@ pub(crate) enum FileChange {
     PutPortals(PortalSet),
     PutTarget(TargetRecord),
     RemoveTarget(InitiatorName),
+    PutSchedule(ScheduleRecord),
+    RemoveSchedule(ScheduleId),
 }
 
 impl GroupFile {
@@ -96,6 +102,7 @@ impl GroupFile {
             volumes: self.read_all(VOLUMES)?,
             portals: self.read_all(PORTALS)?.pop().unwrap_or_default(),
             targets: self.read_all(TARGETS)?,
+            schedules: self.read_all(SCHEDULES)?,
         })
     }
 
@@ -116,6 +123,10 @@ impl GroupFile {
                     (TARGETS, record.iqn.to_string(), Some(self.encode(record)?))
                 }
                 FileChange::RemoveTarget(iqn) => (TARGETS, iqn.to_string(), None),
+                FileChange::PutSchedule(record) => {
+                    (SCHEDULES, record.id.to_string(), Some(self.encode(record)?))
+                }
+                FileChange::RemoveSchedule(id) => (SCHEDULES, id.to_string(), None),
             });
         }
         self.write(|transaction| {

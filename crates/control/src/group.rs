@@ -33,6 +33,8 @@ pub struct Group {
     pub(crate) key: Arc<SecretKey>,
     /// Held during a change.
     pub(crate) changes: tokio::sync::Mutex<()>,
+    /// A schedule was made or changed.
+    pub(crate) schedules_changed: tokio::sync::Notify,
     file: Arc<GroupFile>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) frontend: Arc<dyn Frontend>,
@@ -61,6 +63,7 @@ impl Group {
         state.hosts = contents.hosts.into_iter().map(|host| (host.id, host)).collect();
         state.portals = contents.portals;
         state.targets = contents.targets.into_iter().map(|target| (target.iqn.clone(), target)).collect();
+        state.schedules = contents.schedules.into_iter().map(|record| (record.id, record)).collect();
         for record in contents.volumes {
             let entry =
                 VolumeEntry { record, offline: Some("its pool is offline".to_owned()), leaving: false };
@@ -75,6 +78,7 @@ impl Group {
             state: RwLock::new(state),
             key: Arc::new(key),
             changes: tokio::sync::Mutex::new(()),
+            schedules_changed: tokio::sync::Notify::new(),
             file,
             engine,
             frontend,

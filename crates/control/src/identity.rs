@@ -59,6 +59,10 @@ identity!(
     HostId
 );
 identity!(
+    /// Identity of a schedule.
+    ScheduleId
+);
+identity!(
     /// Identity of snapshots that were made at one instant.
     SnapshotSetId
 );

@@ -21,6 +21,7 @@ mod pools;
 mod portals;
 mod records;
 mod reservations;
+mod schedules;
 mod sealed;
 mod secret_key;
 pub mod simulated;
@@ -32,13 +33,13 @@ mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
 pub use chap::{Account, Credential, DiscoveryDemand, NewChap, NewMutual, Secret};
-pub use engine::{DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
+pub use engine::{Difference, DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
 pub use frontend::{ConnectionFacts, CopyFacts, Frontend, LoginFailures, SessionFacts, SessionId};
 pub use group::{Group, GroupConfig};
 pub use hosts::{HostUpdate, NewHost};
-pub use identity::{HostId, Naa, PoolId, SnapshotSetId, VolumeId};
+pub use identity::{HostId, Naa, PoolId, ScheduleId, SnapshotSetId, VolumeId};
 pub use isns::{IsnsRecord, IsnsServerFacts, IsnsState, NewIsns};
 pub use names::{IQN_PREFIX, Initiator, InitiatorName, Name};
 pub use network::Network;
@@ -54,8 +55,12 @@ pub use reservations::{
     HeldRecord, KeptReservations, RegistrantRecord, RegistrationFacts, RegistrationRecord, ReservationFacts,
     ReservationKeeper, ReservationRecord,
 };
+pub use schedules::{Every, Keep, NewSchedule, ScheduleFailure, ScheduleRecord, ScheduleView};
 pub use sealed::Sealed;
-pub use snapshots::{NewSnapshot, Origin, OriginSnapshot, OriginView, SnapshotRecord, SnapshotView};
+pub use snapshots::{
+    NewSnapshot, Origin, OriginSnapshot, OriginView, Protection, Rollback, SnapshotRecord, SnapshotView,
+    VolumeDifference,
+};
 pub use space::{PoolUpdate, SpaceWarning};
 pub use state::{PoolView, State, VolumeView};
 pub use targets::{

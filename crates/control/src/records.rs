@@ -78,6 +78,10 @@ fn offered() -> bool {
     true
 }
 
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 /// A host that may use a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -118,11 +122,31 @@ pub struct VolumeRecord {
     /// Hosts and the administrator are warned when so many percent of its size are taken; none: never.
     #[serde(default)]
     pub warn_percent: Option<u8>,
+    /// It may not be written, whatever the grants say.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// It is there to be cloned: read only, and not deleted while there are clones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub template: bool,
     /// What it was cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
+}
+
+impl VolumeRecord {
+    /// No host may write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only || self.template
+    }
+
+    /// Who may use it, and how: as granted, but for what the volume forbids everybody.
+    pub fn effective_grants(&self) -> impl Iterator<Item = Grant> {
+        let read_only = self.is_read_only();
+        self.grants.iter().map(move |grant| Grant { read_only: grant.read_only || read_only, ..*grant })
+    }
 }
 
 /// A host.

@@ -3,8 +3,8 @@
 use crate::snapshots::Clones;
 use crate::{
     DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName, OriginView,
-    PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, SnapshotRecord, TargetRecord, VolumeId,
-    VolumeRecord,
+    PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId, ScheduleRecord, SnapshotRecord,
+    TargetRecord, VolumeId, VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,6 +35,7 @@ pub struct State {
     pub(crate) volumes: BTreeMap<VolumeId, VolumeEntry>,
     /// By volume and snapshot. Those of a pool that was never open are not known.
     pub(crate) snapshots: BTreeMap<(VolumeId, VolumeId), SnapshotRecord>,
+    pub(crate) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
     pub(crate) hosts: BTreeMap<HostId, HostRecord>,
     pub(crate) portals: PortalSet,
     /// Why portals are not open that should be.
@@ -91,6 +92,7 @@ impl State {
             pools: BTreeMap::new(),
             volumes: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             hosts: BTreeMap::new(),
             targets: BTreeMap::new(),
             portals: PortalSet::default(),
@@ -159,9 +161,9 @@ impl State {
     }
 
     /// The volumes a host has been granted, with the grant.
-    pub fn grants_of(&self, host: HostId) -> impl Iterator<Item = (&VolumeRecord, &Grant)> {
+    pub fn grants_of(&self, host: HostId) -> impl Iterator<Item = (&VolumeRecord, Grant)> {
         self.volumes.values().filter_map(move |entry| {
-            let grant = entry.record.grants.iter().find(|grant| grant.host == host)?;
+            let grant = entry.record.effective_grants().find(|grant| grant.host == host)?;
             Some((&entry.record, grant))
         })
     }
@@ -191,7 +193,7 @@ impl State {
     pub(crate) fn volume_view(&self, entry: &VolumeEntry, clones: &Clones) -> VolumeView {
         let pool = self.pools.get(&entry.record.pool);
         let engine = pool.and_then(|pool| pool.engine.as_ref().ok());
-        let grant = |grant: &Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
+        let grant = |grant: Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
         VolumeView {
             record: entry.record.clone(),
             pool: pool.map_or_else(|| entry.record.pool.to_string(), |pool| pool.record.name.to_string()),
@@ -201,7 +203,7 @@ impl State {
             snapshots: self.snapshots_of(entry.record.id).count(),
             origin: self.origin_view(&entry.record),
             clones: clones.get(&entry.record.id).cloned().unwrap_or_default(),
-            grants: entry.record.grants.iter().filter_map(grant).collect(),
+            grants: entry.record.effective_grants().filter_map(grant).collect(),
         }
     }
 }

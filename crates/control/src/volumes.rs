@@ -159,6 +159,8 @@ impl Group {
             serial: Naa::of(id).serial(),
             grants: Vec::new(),
             warn_percent: None,
+            read_only: false,
+            template: false,
             origin: None,
             created_unix_ms: self.runtime.unix_time_ms(),
         })
@@ -226,6 +228,9 @@ impl Group {
             record.name = self.free_name(Name::parse(&name)?, former.id)?;
         }
         if let Some(size_bytes) = update.size_bytes {
+            if former.template {
+                return Err(Error::invalid(object, "it is a template, which stays as it is"));
+            }
             check_size(&object, size_bytes)?;
             if size_bytes < former.size_bytes {
                 let message = format!(
@@ -368,6 +373,7 @@ impl Group {
     ) -> Result<(Outcome, VolumeView)> {
         let _change = self.changes.lock().await;
         let view = self.volume(volume)?;
+        self.check_no_clones(&view)?;
         if view.snapshots > 0 && snapshots == Snapshots::Refuse {
             let message = format!(
                 "it has {} snapshots; delete them first, or use --with-snapshots to delete them, too",
@@ -395,10 +401,7 @@ impl Group {
             deleted = engine.put_fact(forget).await;
         }
         if let Err(error) = deleted {
-            let mut kept = PoolReservations::read(&engine).await.unwrap_or_default();
-            let entry = self.serve_volume(view.record, &engine, &mut kept).await;
-            self.state.write().volumes.insert(id, entry);
-            self.volumes_are_back(&[id]).await;
+            self.serve_again(view.record, &engine).await;
             return Err(error);
         }
         self.state.write().volumes.remove(&id);
@@ -417,7 +420,7 @@ impl Group {
         Ok(())
     }
 
-    fn set_leaving(&self, id: VolumeId, leaving: bool) {
+    pub(crate) fn set_leaving(&self, id: VolumeId, leaving: bool) {
         if let Some(entry) = self.state.write().volumes.get_mut(&id) {
             entry.leaving = leaving;
         }

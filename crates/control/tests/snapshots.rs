@@ -6,8 +6,8 @@ use block::{Durability, Volume};
 use bytes::Bytes;
 use control::simulated::thin_volume;
 use control::{
-    ErrorKind, Force, NewPool, NewSnapshot, Outcome, PoolEngine, SnapshotView, Snapshots, VolumeId,
-    VolumeUpdate,
+    ErrorKind, Force, NewHost, NewPool, NewSnapshot, Outcome, PoolEngine, Protection, SessionFacts,
+    SessionId, SnapshotView, Snapshots, VolumeId, VolumeUpdate,
 };
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Fixture {
 
     async fn snapshot(&self, volumes: &[&str], name: Option<&str>) -> control::Result<Vec<SnapshotView>> {
         let volumes = volumes.iter().map(ToString::to_string).collect();
-        let new = NewSnapshot { volumes, name: name.map(ToOwned::to_owned) };
+        let new = NewSnapshot { volumes, name: name.map(ToOwned::to_owned), schedule: None };
         let (outcome, made) = self.group().create_snapshots(new).await?;
         assert_eq!(outcome, Outcome::Created);
         Ok(made)
@@ -57,6 +57,30 @@ impl Fixture {
 
     async fn first_byte_of(&self, volume: &str) -> u8 {
         self.first_byte(self.group().volume(volume).unwrap().record.id).await
+    }
+
+    /// As if a host had logged in to the volume.
+    async fn log_in(&self, volume: &str, read_only: bool) {
+        let iqn = "iqn.2001-04.com.example:alice";
+        let new = NewHost { name: "web".to_owned(), iqns: vec![iqn.to_owned()], addresses: Vec::new() };
+        self.group().create_host(new).await.unwrap();
+        self.group().grant(volume, "web", read_only).await.unwrap();
+        self.frontend.log_in(SessionFacts {
+            connections: Vec::new(),
+            id: SessionId(1),
+            initiator: iqn.to_owned(),
+            source: ([192, 0, 2, 1], 40_000).into(),
+            portal: ([192, 0, 2, 2], 3260).into(),
+            volume: Some(self.group().volume(volume).unwrap().record.id),
+            target: None,
+            units: Vec::new(),
+            host: None,
+            read_only,
+            since_unix_ms: 0,
+            commands: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+        });
     }
 
     fn names(&self, volume: Option<&str>) -> Vec<String> {
@@ -139,7 +163,7 @@ async fn a_clone_is_a_volume_with_an_identity_of_its_own_that_outlives_what_it_w
     fixture.snapshot(&["gold"], Some("v1")).await.unwrap();
     fixture.write("gold", 2).await;
     let group = fixture.group().clone();
-    let (outcome, clone) = group.clone_volume("gold", Some("v1"), "vm1").await.unwrap();
+    let (outcome, clone) = group.clone_volume("gold", Some("v1"), "vm1", false).await.unwrap();
     let gold = group.volume("gold").unwrap();
     assert_eq!(outcome, Outcome::Created);
     assert_eq!(fixture.first_byte(clone.record.id).await, 1);
@@ -154,10 +178,10 @@ async fn a_clone_is_a_volume_with_an_identity_of_its_own_that_outlives_what_it_w
     );
     assert_eq!(group.snapshot("gold", "v1").unwrap().clones, ["vm1"]);
 
-    assert_eq!(group.clone_volume("gold", Some("v1"), "vm1").await.unwrap().0, Outcome::Unchanged);
-    assert_eq!(kind(group.clone_volume("gold", None, "vm1").await), ErrorKind::Exists);
-    assert_eq!(kind(group.clone_volume("gold", Some("v2"), "vm2").await), ErrorKind::NotFound);
-    let (_, live) = group.clone_volume("gold", None, "vm2").await.unwrap();
+    assert_eq!(group.clone_volume("gold", Some("v1"), "vm1", false).await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(kind(group.clone_volume("gold", None, "vm1", false).await), ErrorKind::Exists);
+    assert_eq!(kind(group.clone_volume("gold", Some("v2"), "vm2", false).await), ErrorKind::NotFound);
+    let (_, live) = group.clone_volume("gold", None, "vm2", false).await.unwrap();
     assert_eq!(fixture.first_byte(live.record.id).await, 2);
     assert_eq!(group.volume("gold").unwrap().clones, ["vm1", "vm2"]);
 
@@ -177,7 +201,7 @@ async fn a_clone_of_a_snapshot_has_the_size_that_the_volume_had() {
     fixture.snapshot(&["mail"], Some("small")).await.unwrap();
     let grow = VolumeUpdate { size_bytes: Some(2 * GIB), ..VolumeUpdate::default() };
     fixture.group().update_volume("mail", grow).await.unwrap();
-    let clone = fixture.group().clone_volume("mail", Some("small"), "old").await.unwrap().1;
+    let clone = fixture.group().clone_volume("mail", Some("small"), "old", false).await.unwrap().1;
     assert_eq!(clone.record.size_bytes, GIB);
 }
 
@@ -205,7 +229,7 @@ async fn an_interrupted_change_leaves_snapshots_whole_or_gone() {
         let pool = fixture.engine.pool(fixture.group().pools()[0].record.id).unwrap();
         pool.crash_after(Some(changes));
         let made = fixture.snapshot(&["data", "log"], Some("x")).await.is_ok();
-        let cloned = fixture.group().clone_volume("data", Some("x"), "copy").await.is_ok();
+        let cloned = fixture.group().clone_volume("data", Some("x"), "copy", false).await.is_ok();
         let deleted = fixture.group().delete_volume_with("data", Force::No, Snapshots::Delete).await.is_ok();
         pool.crash_after(None);
         fixture.restart().await;
@@ -220,4 +244,120 @@ async fn an_interrupted_change_leaves_snapshots_whole_or_gone() {
         let all = fixture.group().volumes().len() + expected.len();
         assert_eq!((pool.volume_count(), pool.fact_count()), (all, all), "nothing is left over");
     }
+}
+
+#[tokio::test]
+async fn a_volume_goes_back_and_what_it_held_is_kept() {
+    let mut fixture = Fixture::with_volumes(&["mail"]).await;
+    fixture.write("mail", 1).await;
+    fixture.snapshot(&["mail"], Some("before")).await.unwrap();
+    fixture.write("mail", 2).await;
+    let grow = VolumeUpdate { size_bytes: Some(2 * GIB), ..VolumeUpdate::default() };
+    fixture.group().update_volume("mail", grow).await.unwrap();
+    let identity = fixture.group().volume("mail").unwrap().record.naa;
+    let (outcome, done) = fixture.group().roll_back("mail", "BEFORE", Force::No).await.unwrap();
+    assert_eq!(outcome, Outcome::Changed);
+    assert_eq!(fixture.first_byte_of("mail").await, 1);
+    assert_eq!(fixture.first_byte(done.safety.record.id).await, 2);
+    assert_eq!((done.volume.record.size_bytes, done.volume.record.naa), (2 * GIB, identity));
+    assert!(done.safety.record.name.as_str().ends_with("-before-rollback"));
+    assert_eq!(done.volume.snapshots, 2, "none is deleted");
+    fixture.restart().await;
+    assert_eq!(fixture.first_byte_of("mail").await, 1);
+    let safety = done.safety.record.name.to_string();
+    fixture.group().roll_back("mail", &safety, Force::No).await.unwrap();
+    assert_eq!(fixture.first_byte_of("mail").await, 2);
+    assert_eq!(fixture.frontend.published().len(), 1);
+}
+
+/// A mounted disk that changes below a file system is a damaged file system.
+#[tokio::test]
+async fn a_volume_in_use_goes_back_by_force_only_and_then_nobody_uses_it_any_more() {
+    let fixture = Fixture::with_volumes(&["mail"]).await;
+    fixture.write("mail", 1).await;
+    fixture.snapshot(&["mail"], Some("before")).await.unwrap();
+    fixture.write("mail", 2).await;
+    fixture.log_in("mail", false).await;
+    let refused = fixture.group().roll_back("mail", "before", Force::No).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InUse);
+    assert_eq!(fixture.first_byte_of("mail").await, 2);
+    assert_eq!(fixture.names(None).len(), 1, "no snapshot was made for nothing");
+    fixture.group().roll_back("mail", "before", Force::Yes).await.unwrap();
+    assert_eq!(fixture.first_byte_of("mail").await, 1);
+    assert!(fixture.group().sessions().is_empty());
+    assert_eq!(fixture.group().volume("mail").unwrap().offline, None);
+}
+
+#[tokio::test]
+async fn an_interrupted_rollback_has_happened_or_not() {
+    for changes in 0..2 {
+        let mut fixture = Fixture::with_volumes(&["mail"]).await;
+        fixture.write("mail", 1).await;
+        fixture.snapshot(&["mail"], Some("before")).await.unwrap();
+        fixture.write("mail", 2).await;
+        let pool = fixture.engine.pool(fixture.group().pools()[0].record.id).unwrap();
+        pool.crash_after(Some(changes));
+        let done = fixture.group().roll_back("mail", "before", Force::No).await.is_ok();
+        pool.crash_after(None);
+        assert_eq!(fixture.group().volume("mail").unwrap().offline, None, "it is served as it is");
+        fixture.restart().await;
+        assert_eq!(done, changes > 0);
+        assert_eq!(fixture.first_byte_of("mail").await, if done { 1 } else { 2 });
+        assert_eq!(fixture.names(None).len(), 1 + usize::from(done));
+    }
+}
+
+#[tokio::test]
+async fn a_template_is_read_only_and_stays_while_there_are_clones_of_it() {
+    let mut fixture = Fixture::with_volumes(&["gold"]).await;
+    fixture.write("gold", 1).await;
+    fixture.log_in("gold", false).await;
+    let on = Protection { template: Some(true), read_only: None };
+    let off = Protection { template: Some(false), read_only: None };
+    assert_eq!(kind(fixture.group().set_protection("gold", on).await), ErrorKind::InUse);
+    fixture.restart().await;
+    let group = fixture.group().clone();
+    assert_eq!(group.set_protection("gold", on).await.unwrap().0, Outcome::Changed);
+    assert_eq!(group.set_protection("gold", on).await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(group.volume("gold").unwrap().grants, [("web".to_owned(), true)]);
+    let grow = VolumeUpdate { size_bytes: Some(2 * GIB), ..VolumeUpdate::default() };
+    assert_eq!(kind(group.update_volume("gold", grow).await), ErrorKind::Invalid);
+    assert_eq!(kind(group.roll_back("gold", "template", Force::Yes).await), ErrorKind::Invalid);
+
+    let clone = group.clone_volume("gold", None, "vm1", false).await.unwrap().1;
+    assert_eq!(
+        clone.origin.unwrap().snapshot.as_deref(),
+        Some("template"),
+        "all clones have one layer below"
+    );
+    assert!(!clone.record.is_read_only(), "a clone of a template is no template");
+    assert_eq!(group.clone_volume("gold", None, "vm1", false).await.unwrap().0, Outcome::Unchanged);
+    drop(group);
+    fixture.restart().await;
+    let group = fixture.group().clone();
+    let refused = group.delete_volume_with("gold", Force::Yes, Snapshots::Delete).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::InUse);
+    assert!(refused.message.contains("vm1"), "{}", refused.message);
+    group.set_protection("gold", off).await.unwrap();
+    assert_eq!(group.volume("gold").unwrap().grants, [("web".to_owned(), false)]);
+    group.delete_volume_with("gold", Force::No, Snapshots::Delete).await.unwrap();
+    assert_eq!(fixture.first_byte_of("vm1").await, 1);
+}
+
+/// What a host is let do is decided at its login: a volume that is read only is so for those who may write, too.
+#[tokio::test]
+async fn a_snapshot_is_shown_to_hosts_read_only_by_a_clone() {
+    let mut fixture = Fixture::with_volumes(&["mail"]).await;
+    fixture.snapshot(&["mail"], Some("before")).await.unwrap();
+    let shown = fixture.group().clone_volume("mail", Some("before"), "look", true).await.unwrap().1;
+    fixture.log_in("look", false).await;
+    fixture.restart().await;
+    let attempt =
+        control::LoginAttempt { initiator: "iqn.2001-04.com.example:alice", source: [192, 0, 2, 1].into() };
+    let access = fixture.group().with_state(|state| state.authorize(attempt, shown.record.iqn.as_str()));
+    assert!(access.unwrap().read_only);
+    let writable = Protection { template: None, read_only: Some(false) };
+    fixture.group().set_protection("look", writable).await.unwrap();
+    let access = fixture.group().with_state(|state| state.authorize(attempt, shown.record.iqn.as_str()));
+    assert!(!access.unwrap().read_only, "it is a clone like any other then");
 }

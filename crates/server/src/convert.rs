@@ -92,6 +92,8 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         used_bytes: view.used_bytes,
         written_bytes: view.written_bytes,
         snapshots: count(view.snapshots),
+        read_only: record.read_only,
+        template: record.template,
         origin: view.origin.map(origin),
         clones: view.clones,
         warn_percent: record.warn_percent,
@@ -256,7 +258,7 @@ pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
 }
 
 pub(crate) fn volume_update(request: api::UpdateVolume) -> VolumeUpdate {
-    let api::UpdateVolume { name, size_bytes, warn_percent, offload } = request;
+    let api::UpdateVolume { name, size_bytes, warn_percent, offload, .. } = request;
     VolumeUpdate { name, size_bytes, warn_percent, offload }
 }
 

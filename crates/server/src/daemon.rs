@@ -5,7 +5,7 @@ use crate::data_dir::DataDir;
 use crate::engine::SystemEngine;
 use crate::rest::{DaemonFacts, router};
 use crate::targets::Targets;
-use crate::{convert, demo, listen, logs, name_service, notify};
+use crate::{convert, demo, listen, logs, name_service, notify, schedules};
 use api::{ErrorClass, Problem};
 use backend::TokioRuntime;
 use block::Runtime;
@@ -63,7 +63,7 @@ struct Daemon {
     targets: Arc<Targets>,
     server: Arc<Server>,
     api: JoinSet<()>,
-    /// Tells name servers.
+    /// Tells name servers, and runs schedules.
     names: JoinSet<()>,
     stop_names: watch::Sender<bool>,
     stop: watch::Sender<bool>,
@@ -115,6 +115,7 @@ async fn run(config: &ServeConfig) -> Result<(), Problem> {
     let (group, targets) = (daemon.group.clone(), daemon.targets.clone());
     let stop_names = daemon.stop_names.subscribe();
     daemon.names.spawn(name_service::run(group, targets, runtime.clone(), stop_names));
+    daemon.names.spawn(schedules::run(daemon.group.clone(), runtime.clone(), daemon.stop_names.subscribe()));
     daemon.announce(volume.as_ref(), tcp_address);
     signals.wait_retrying(&daemon.group).await;
     daemon.end(&mut signals).await;

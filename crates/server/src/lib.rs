@@ -18,6 +18,7 @@ mod paths;
 mod pool;
 mod reservations;
 mod rest;
+mod schedules;
 mod space;
 mod targets;
 mod warnings;

@@ -4,8 +4,8 @@ use crate::engine::{blocking, parse_disks};
 use backend::{DiskSpec, OpenDisk};
 use block::{BoxFuture, Disk, Runtime, Volume};
 use control::{
-    Cache, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage, Result,
-    VolumeId, VolumeSpec,
+    Cache, Difference, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage,
+    Result, VolumeId, VolumeSpec,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -150,6 +150,32 @@ impl PoolEngine for SystemPool {
     fn clone_volume(&self, source: VolumeId, clone: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
         let facts = vec![store_fact(fact)];
         Box::pin(async move { Ok(self.pool.clone_volume(store_id(source), store_id(clone), facts).await?) })
+    }
+
+    fn roll_back_volume(
+        &self,
+        volume: VolumeId,
+        snapshot: VolumeId,
+        safety: VolumeId,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>> {
+        let [volume, snapshot, safety] = [volume, snapshot, safety].map(store_id);
+        let facts = vec![store_fact(fact)];
+        Box::pin(async move { Ok(self.pool.roll_back_volume(volume, snapshot, safety, facts).await?) })
+    }
+
+    fn difference(
+        &self,
+        one: VolumeId,
+        other: VolumeId,
+        from: u64,
+        ranges_max: usize,
+    ) -> BoxFuture<'_, Result<Difference>> {
+        Box::pin(async move {
+            let found = self.pool.difference(store_id(one), store_id(other), from, ranges_max).await?;
+            let store::Difference { ranges, next } = found;
+            Ok(Difference { ranges, next })
+        })
     }
 
     fn written_bytes(&self, id: VolumeId) -> u64 {

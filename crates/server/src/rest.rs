@@ -3,6 +3,7 @@
 mod isns;
 mod portals;
 mod reservations;
+mod schedules;
 mod snapshots;
 mod targets;
 
@@ -14,7 +15,7 @@ use axum::http::{StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use control::{Force, Group, Snapshots};
+use control::{Force, Group, Outcome, Protection, Snapshots};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -167,6 +168,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
+        .merge(schedules::routes())
         .merge(snapshots::routes())
         .merge(targets::routes())
         .fallback(no_such_path)
@@ -298,8 +300,22 @@ async fn update_volume(
     Path(volume): Path<String>,
     Body(request): Body<api::UpdateVolume>,
 ) -> Answer<Change<api::Volume>> {
-    let (group, update) = (context.group.clone(), convert::volume_update(request));
-    let (outcome, view) = to_the_end(async move { group.update_volume(&volume, update).await }).await?;
+    let group = context.group.clone();
+    let protection = Protection { template: request.template, read_only: request.read_only };
+    let update = convert::volume_update(request);
+    let work = async move {
+        let view = group.volume(&volume)?;
+        let id = view.record.id.to_string();
+        let protected = match protection {
+            Protection { template: None, read_only: None } => (Outcome::Unchanged, view),
+            protection => group.set_protection(&id, protection).await?,
+        };
+        match group.update_volume(&id, update).await? {
+            (Outcome::Unchanged, _) => Ok(protected),
+            changed => Ok(changed),
+        }
+    };
+    let (outcome, view) = to_the_end(work).await?;
     Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
 }
 

@@ -1,7 +1,7 @@
 //! What an administrator should look at, for `palisade status`.
 
 use block::format_size;
-use control::{Group, IsnsServerFacts, PoolView, PortalCondition, PortalView, VolumeView};
+use control::{Group, IsnsServerFacts, PoolView, PortalCondition, PortalView, ScheduleView, VolumeView};
 
 /// Most hosts named of those whose secret cannot be read.
 const SECRETS_SHOWN_MAX: usize = 3;
@@ -33,11 +33,19 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
     found.extend(group.isns_servers().iter().filter_map(name_server));
     found.extend(pools.iter().filter_map(fullness));
     found.extend(group.volumes().iter().filter_map(volume_fullness));
+    found.extend(group.schedules().iter().filter_map(schedule));
     for pool in pools.iter().filter(|pool| pool.record.volatile) {
         found
             .push(format!("pool {} is in memory: all in it is lost when the daemon stops", pool.record.name));
     }
     found
+}
+
+/// Snapshots that are not made are missed when it is too late.
+fn schedule(schedule: &ScheduleView) -> Option<String> {
+    let record = &schedule.record;
+    let failure = record.failure.as_ref().filter(|_| record.enabled)?;
+    Some(format!("schedule {} failed: {}", record.name, failure.message))
 }
 
 /// A path that is missing is easily forgotten: hosts get on without.

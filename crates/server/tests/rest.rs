@@ -146,7 +146,7 @@ async fn snapshots_and_clones_through_the_api() {
     assert_eq!(client.snapshots(None).await.unwrap(), made.snapshots);
     assert_eq!(client.snapshots(Some("log")).await.unwrap(), made.snapshots[1..]);
 
-    let clone = api::CloneVolume { name: "test".into(), snapshot: Some("before".into()) };
+    let clone = api::CloneVolume { name: "test".into(), snapshot: Some("before".into()), read_only: false };
     let cloned = client.clone_volume("data", &clone).await.unwrap();
     let origin = cloned.item.origin.clone().unwrap();
     assert_eq!(
@@ -156,6 +156,28 @@ async fn snapshots_and_clones_through_the_api() {
     assert_eq!(client.snapshot("data", "before").await.unwrap().clones, ["test"]);
     let data = client.volume("data").await.unwrap();
     assert_eq!((data.snapshots, data.clones), (1, vec!["test".to_owned()]));
+
+    let request = api::DiffRequest { from: "data@before".into(), to: "DATA".into(), ..Default::default() };
+    let same = client.difference(&request).await.unwrap();
+    assert_eq!((same.to.as_str(), same.ranges, same.next_offset), ("data", Vec::new(), None));
+    let back = client.roll_back("data", "before", false).await.unwrap().item;
+    assert_eq!((back.volume.snapshots, back.safety.volume.as_str()), (2, "data"));
+    let template = UpdateVolume { template: Some(true), ..UpdateVolume::default() };
+    assert!(client.update_volume("data", &template).await.unwrap().item.template);
+    assert_eq!(client.update_volume("data", &template).await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(client.delete_volume_and_snapshots("data", true).await.unwrap_err().code, ErrorClass::InUse);
+    let ordinary = UpdateVolume { template: Some(false), ..UpdateVolume::default() };
+    assert_eq!(client.update_volume("data", &ordinary).await.unwrap().outcome, Outcome::Changed);
+
+    let keep = api::KeepSnapshots { hourly: 24, ..Default::default() };
+    let volumes = vec!["data".into(), "log".into()];
+    let schedule =
+        api::CreateSchedule { name: "db".into(), volumes, every: "1h".into(), keep, name_pattern: None };
+    assert_eq!(client.create_schedule(&schedule).await.unwrap().outcome, Outcome::Created);
+    let off = api::UpdateSchedule { enabled: false };
+    assert!(!client.update_schedule("db", off).await.unwrap().item.enabled);
+    assert_eq!(client.schedules().await.unwrap(), [client.schedule("db").await.unwrap()]);
+    assert_eq!(client.delete_schedule("DB").await.unwrap().item.volumes, ["data", "log"]);
 
     let refused = client.delete_volume("data", true).await.unwrap_err();
     assert_eq!(refused.code, ErrorClass::InUse);
@@ -261,7 +283,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 51);
+    assert_eq!(operations, 58);
 }
 
 #[tokio::test]

@@ -34,5 +34,5 @@ pub use format::VolumeId;
 pub use options::{
     CheckReport, DiskLabel, Fact, Health, PoolOptions, PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
 };
-pub use pool::{Pool, label_of};
+pub use pool::{Difference, Pool, label_of};
 pub use volume::StoreVolume;

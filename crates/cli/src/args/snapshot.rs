@@ -25,6 +25,15 @@ pub(crate) enum Snapshot {
         #[arg(value_name = "VOLUME@SNAPSHOT", value_parser = snapshot)]
         snapshot: SnapshotName,
     },
+    /// Give a volume back what it held; what it holds now is kept as a snapshot, too
+    Rollback {
+        /// Snapshot
+        #[arg(value_name = "VOLUME@SNAPSHOT", value_parser = snapshot)]
+        snapshot: SnapshotName,
+        /// End the sessions of hosts that use the volume first; what they have mounted of it will not fit any more
+        #[arg(long)]
+        force: bool,
+    },
     /// Delete snapshots; clones of them stay
     Delete {
         /// Snapshots

@@ -52,7 +52,7 @@ pub(crate) enum Volume {
         name: String,
     },
     /// Change a volume
-    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload"]))]
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload", "read_only", "template"]))]
     Set {
         /// Volume, by name or identity
         volume: String,
@@ -62,6 +62,12 @@ pub(crate) enum Volume {
         /// Whether hosts may have copies done here: EXTENDED COPY, ODX
         #[arg(long, value_enum)]
         offload: Option<Switch>,
+        /// Whether it is read-only for every host
+        #[arg(long, value_enum)]
+        read_only: Option<Switch>,
+        /// Whether it is a template: read-only, made to be cloned, not deleted while there are clones
+        #[arg(long, value_enum)]
+        template: Option<Switch>,
     },
     /// Delete a volume and all data on it
     Delete {
@@ -74,6 +80,15 @@ pub(crate) enum Volume {
         #[arg(long)]
         with_snapshots: bool,
     },
+    /// List the ranges of bytes in which two snapshots or volumes differ, one a line: offset and length
+    Diff {
+        /// The one
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        from: String,
+        /// The other
+        #[arg(value_name = "VOLUME[@SNAPSHOT]")]
+        to: String,
+    },
     /// Make a thin volume with the content of another, as it is now or in a snapshot; takes no time and no space
     Clone {
         /// Volume, by name or identity, or a snapshot of it
@@ -81,6 +96,9 @@ pub(crate) enum Volume {
         source: String,
         /// Name of the new volume
         name: String,
+        /// No host may write to it: to show hosts a snapshot as it is
+        #[arg(long)]
+        read_only: bool,
     },
     /// Let a host use a volume
     Grant {

@@ -7,8 +7,8 @@ mod volume;
 pub use surroundings::{SimFrontend, SimRuntime};
 
 use crate::{
-    Cache, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage, Result,
-    VolumeId, VolumeSpec,
+    Cache, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId,
+    PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use block::{BoxFuture, Media, Volume};
 use parking_lot::Mutex;
@@ -250,6 +250,43 @@ impl PoolEngine for SimPool {
             inner.keep(fact);
             Ok(())
         })
+    }
+
+    fn roll_back_volume(
+        &self,
+        volume: VolumeId,
+        snapshot: VolumeId,
+        safety: VolumeId,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| {
+            let (_, kept) = inner.volumes.get(&snapshot).ok_or_else(|| missing_volume(snapshot))?;
+            let content = Arc::new(kept.copy());
+            inner.fork(volume, safety)?;
+            if let Some((spec, present)) = inner.volumes.get_mut(&volume) {
+                content.grow(spec.size_bytes);
+                *present = content;
+            }
+            inner.keep(fact);
+            Ok(())
+        })
+    }
+
+    fn difference(
+        &self,
+        one: VolumeId,
+        other: VolumeId,
+        from: u64,
+        _ranges_max: usize,
+    ) -> BoxFuture<'_, Result<Difference>> {
+        let inner = self.inner.lock();
+        let volume = |id| inner.volumes.get(&id).map(|(_, volume)| volume).ok_or_else(|| missing_volume(id));
+        let compared = volume(one).and_then(|one| Ok(one.differences(volume(other)?)));
+        let after = |mut ranges: Vec<block::ByteRange>| {
+            ranges.retain(|range| range.offset >= from);
+            Difference { ranges, next: None }
+        };
+        Box::pin(ready(compared.map(after)))
     }
 
     fn written_bytes(&self, id: VolumeId) -> u64 {

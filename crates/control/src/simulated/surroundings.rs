@@ -189,9 +189,16 @@ impl Frontend for SimFrontend {
 pub struct SimRuntime {
     identities: AtomicU64,
     loses_work: AtomicBool,
+    passed_ms: AtomicU64,
 }
 
 impl SimRuntime {
+    /// Lets time pass.
+    pub fn advance(&self, duration: Duration) {
+        let passed_ms = u64::try_from(duration.as_millis()).unwrap_or(0);
+        self.passed_ms.fetch_add(passed_ms, Ordering::Relaxed);
+    }
+
     /// From now on blocking work, such as writing the group's file, comes to nothing; or is done again.
     pub fn lose_work(&self, loses: bool) {
         self.loses_work.store(loses, Ordering::Relaxed);
@@ -204,7 +211,7 @@ impl Runtime for SimRuntime {
     }
 
     fn unix_time_ms(&self) -> u64 {
-        1_790_000_000_000
+        1_790_000_000_000 + self.passed_ms.load(Ordering::Relaxed)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

@@ -26,6 +26,15 @@ impl SimVolume {
         Self { size_bytes: AtomicU64::new(self.size_bytes()), blocks }
     }
 
+    /// The blocks in which another volume differs.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<ByteRange> {
+        let (own, other) = (self.blocks.lock().clone(), other.blocks.lock().clone());
+        let content = |blocks: &BTreeMap<u64, [u8; 4096]>, at| blocks.get(at).copied().unwrap_or([0; 4096]);
+        let known: std::collections::BTreeSet<u64> = own.keys().chain(other.keys()).copied().collect();
+        let differ = known.iter().filter(|at| content(&own, at) != content(&other, at));
+        differ.map(|at| ByteRange { offset: at * BLOCK, len: BLOCK }).collect()
+    }
+
     pub(crate) fn grow(&self, size_bytes: u64) {
         self.size_bytes.store(size_bytes, Ordering::Release);
     }

@@ -3,8 +3,8 @@
 use super::{Origin, OriginSnapshot, SnapshotRecord, SnapshotView};
 use crate::calendar::Moment;
 use crate::{
-    Error, ErrorKind, Group, Name, Outcome, PoolEngine, PoolId, Result, SnapshotSetId, State, VolumeId,
-    VolumeRecord, VolumeView,
+    Error, ErrorKind, Group, Name, Outcome, PoolEngine, PoolId, Result, ScheduleId, SnapshotSetId, State,
+    VolumeId, VolumeRecord, VolumeView,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct NewSnapshot {
     pub volumes: Vec<String>,
     /// Name of the snapshots; none for the time, in UTC.
     pub name: Option<String>,
+    /// The schedule that makes them.
+    pub schedule: Option<ScheduleId>,
 }
 
 fn object(volume: &VolumeRecord, snapshot: &Name) -> String {
@@ -34,10 +36,10 @@ impl State {
     /// # Errors
     /// `Exists`, if it was chosen by the user.
     fn snapshot_name(&self, volumes: &[VolumeRecord], name: Option<&str>, now: Moment) -> Result<Name> {
-        let taken_by = |name: &Name| {
-            volumes.iter().find(|volume| self.snapshots_of(volume.id).any(|other| other.name == *name))
-        };
         if let Some(name) = name {
+            let taken_by = |name: &Name| {
+                volumes.iter().find(|volume| self.snapshots_of(volume.id).any(|other| other.name == *name))
+            };
             let name = Name::parse(name)?;
             return match taken_by(&name) {
                 None => Ok(name),
@@ -48,21 +50,29 @@ impl State {
                 }
             };
         }
-        let stamp = now.stamp();
-        let candidates = (1..=SNAPSHOTS_PER_VOLUME_MAX * SET_MAX + 1).map(|number| match number {
-            1 => stamp.clone(),
-            _ => format!("{stamp}-{number}"),
-        });
-        for candidate in candidates {
+        self.free_snapshot_name(volumes, &now.stamp())
+    }
+
+    /// `wanted`, or if one of the volumes has a snapshot of that name, with a number behind.
+    ///
+    /// # Errors
+    /// `Invalid` if that is no name.
+    pub(crate) fn free_snapshot_name(&self, volumes: &[VolumeRecord], wanted: &str) -> Result<Name> {
+        let taken = |name: &Name| {
+            volumes.iter().any(|volume| self.snapshots_of(volume.id).any(|other| other.name == *name))
+        };
+        let numbers = 2..=SNAPSHOTS_PER_VOLUME_MAX * SET_MAX + 2;
+        let numbered = numbers.map(|number| format!("{wanted}-{number}"));
+        for candidate in std::iter::once(wanted.to_owned()).chain(numbered) {
             let name = Name::parse(&candidate)?;
-            if taken_by(&name).is_none() {
+            if !taken(&name) {
                 return Ok(name);
             }
         }
-        Err(Error::new(ErrorKind::Exists, format!("snapshot {stamp}"), "choose a name with --name"))
+        Err(Error::new(ErrorKind::Exists, format!("snapshot {wanted}"), "choose a name with --name"))
     }
 
-    fn check_room_for_snapshots(&self, volumes: &[VolumeRecord]) -> Result<()> {
+    pub(super) fn check_room_for_snapshots(&self, volumes: &[VolumeRecord]) -> Result<()> {
         if self.snapshots.len() + volumes.len() > SNAPSHOTS_MAX {
             let message = format!("a group has at most {SNAPSHOTS_MAX} snapshots; delete some");
             return Err(Error::invalid("snapshot", message));
@@ -75,7 +85,7 @@ impl State {
     }
 
     /// The volumes meant, all of one pool, each once.
-    fn volumes_to_snapshot(&self, volumes: &[String]) -> Result<Vec<VolumeRecord>> {
+    pub(crate) fn volumes_to_snapshot(&self, volumes: &[String]) -> Result<Vec<VolumeRecord>> {
         if volumes.is_empty() || volumes.len() > SET_MAX {
             let message = format!("name 1 to {SET_MAX} volumes");
             return Err(Error::invalid("snapshot", message));
@@ -133,6 +143,7 @@ impl Group {
             volume: volume.id,
             size_bytes: volume.size_bytes,
             set,
+            schedule: new.schedule,
             created_unix_ms: now_unix_ms,
         };
         let records: Vec<_> = volumes.iter().map(record).collect();
@@ -182,7 +193,7 @@ impl Group {
     }
 
     /// Makes a volume with the content of a volume as it is now, or of a snapshot of it: thin, with an identity and a
-    /// target of its own, granted to nobody. Asking for a clone of a snapshot that is there is no error.
+    /// target of its own, granted to nobody, and read only for every host if wished. Asking for a clone of a snapshot that is there is no error.
     ///
     /// # Errors
     /// `NotFound`, `Offline`; `Exists` for the name; `Invalid`; `NoSpace`.
@@ -191,16 +202,18 @@ impl Group {
         source: &str,
         snapshot: Option<&str>,
         name: &str,
+        read_only: bool,
     ) -> Result<(Outcome, VolumeView)> {
         let name = Name::parse(name)?;
         let _change = self.changes.lock().await;
         let source = self.volume(source)?.record;
         let (from, size_bytes, origin) = self.clone_source(&source, snapshot)?;
         if let Ok(there) = self.volume(name.as_str()) {
-            return same_clone(there, &origin);
+            return same_clone(there, &origin, read_only);
         }
         let engine = self.state.read().engine_of(&source)?;
-        let like = VolumeRecord { size_bytes, origin: Some(origin), ..source.clone() };
+        let origin = Some(origin);
+        let like = VolumeRecord { size_bytes, origin, read_only, template: false, ..source.clone() };
         let record = self.record_like(name, like)?;
         let made = engine.clone_volume(from, record.id, crate::volumes::fact(&record)?).await;
         made.map_err(|error| Error { object: format!("volume {}", record.name), ..error })?;
@@ -212,17 +225,26 @@ impl Group {
     /// What is to be cloned: identity, size, and how that is remembered.
     fn clone_source(&self, source: &VolumeRecord, snapshot: Option<&str>) -> Result<(VolumeId, u64, Origin)> {
         let origin = Origin { volume: source.id, name: source.name.clone(), snapshot: None };
-        let Some(snapshot) = snapshot else { return Ok((source.id, source.size_bytes, origin)) };
         let state = self.state.read();
-        let record = state.find_snapshot(source, snapshot)?;
+        // All clones of a template are made of one snapshot: the last, since nothing is written to it.
+        let last = || {
+            let snapshots = state.snapshots_of(source.id).filter(|_| source.template);
+            snapshots.max_by_key(|record| (record.created_unix_ms, record.id))
+        };
+        let record = match snapshot {
+            Some(snapshot) => Some(state.find_snapshot(source, snapshot)?),
+            None => last(),
+        };
+        let Some(record) = record else { return Ok((source.id, source.size_bytes, origin)) };
         let named = OriginSnapshot { id: record.id, name: record.name.clone() };
         Ok((record.id, record.size_bytes, Origin { snapshot: Some(named), ..origin }))
     }
 }
 
 /// A snapshot stays what it is, and so does the wish for a clone of it; a volume does not.
-fn same_clone(there: VolumeView, origin: &Origin) -> Result<(Outcome, VolumeView)> {
-    if origin.snapshot.is_some() && there.record.origin.as_ref() == Some(origin) {
+fn same_clone(there: VolumeView, origin: &Origin, read_only: bool) -> Result<(Outcome, VolumeView)> {
+    let same = there.record.origin.as_ref() == Some(origin) && there.record.read_only == read_only;
+    if origin.snapshot.is_some() && same {
         return Ok((Outcome::Unchanged, there));
     }
     let message = "a volume of this name is there already; choose another name";

@@ -1,6 +1,6 @@
 //! What is remembered of a snapshot, as JSON in its pool. Fields are only ever added, with a default.
 
-use crate::{Error, ErrorKind, FactChange, Name, Result, SnapshotSetId, VolumeId};
+use crate::{Error, ErrorKind, FactChange, Name, Result, ScheduleId, SnapshotSetId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 /// Kind under which pools keep snapshots' records.
@@ -20,6 +20,9 @@ pub struct SnapshotRecord {
     /// Those that were made with it, at the same instant, have the same; none if it was made alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<SnapshotSetId>,
+    /// The schedule that made it, and counts it among those it keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
     /// When it was made, in ms since 1970.
     pub created_unix_ms: u64,
 }
@@ -74,6 +77,7 @@ mod tests {
             volume: VolumeId::from_random([1; 16]),
             size_bytes: 4096,
             set: None,
+            schedule: None,
             created_unix_ms: 7,
         };
         assert_eq!(serde_json::to_string(&record).unwrap(), text);

@@ -20,6 +20,8 @@ pub struct SnapshotView {
     pub clones: Vec<String>,
     /// Those made at the same instant: names of volume and snapshot.
     pub together: Vec<(String, String)>,
+    /// Name of the schedule that made it, if that is still there.
+    pub schedule: Option<String>,
 }
 
 /// What a clone was made of, as people see it.
@@ -88,6 +90,10 @@ impl State {
             pool: pool.map(PoolEntry::name).unwrap_or_default(),
             written_bytes: engine.map_or(0, |engine| engine.written_bytes(record.id)),
             clones: clones.get(&record.id).cloned().unwrap_or_default(),
+            schedule: record
+                .schedule
+                .and_then(|schedule| self.schedules.get(&schedule))
+                .map(|schedule| schedule.name.to_string()),
             together: others.map(named).collect(),
         }
     }

@@ -158,8 +158,8 @@ impl State {
     ) -> impl Iterator<Item = (TargetLun, &'a VolumeEntry, Grant)> {
         target.mappings.iter().filter_map(move |mapping| {
             let entry = self.volumes.get(&mapping.volume)?;
-            let grant = entry.record.grants.iter().find(|grant| grant.host == host)?;
-            Some((mapping.lun, entry, *grant))
+            let grant = entry.record.effective_grants().find(|grant| grant.host == host)?;
+            Some((mapping.lun, entry, grant))
         })
     }
 
@@ -173,8 +173,8 @@ impl State {
     pub(super) fn target_view(&self, record: &TargetRecord) -> TargetView {
         let mapping = |mapping: &super::TargetMapping| {
             let volume = self.volume(mapping.volume)?;
-            let host = |grant: &Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
-            let hosts = volume.grants.iter().filter_map(host).collect();
+            let host = |grant: Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
+            let hosts = volume.effective_grants().filter_map(host).collect();
             Some(MappingView { lun: mapping.lun, volume: volume.name.to_string(), hosts })
         };
         TargetView { record: record.clone(), mappings: record.mappings.iter().filter_map(mapping).collect() }

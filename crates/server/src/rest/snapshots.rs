@@ -1,8 +1,8 @@
 //! The routes of snapshots and clones.
 
-use super::{Answer, Body, Context, to_the_end};
+use super::{Answer, Body, Context, Forced, to_the_end};
 use crate::convert;
-use api::{Change, CloneVolume, CreateSnapshots, Snapshot, SnapshotsMade, Volume};
+use api::{Change, CloneVolume, CreateSnapshots, DiffRequest, Rollback, Snapshot, SnapshotsMade, Volume};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -13,6 +13,8 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v1/snapshots", get(list).post(create))
         .route("/v1/volumes/{volume}/snapshots", get(list_of))
         .route("/v1/volumes/{volume}/snapshots/{snapshot}", get(show).delete(delete))
+        .route("/v1/volumes/{volume}/snapshots/{snapshot}/rollback", post(roll_back))
+        .route("/v1/diff", post(difference))
         .route("/v1/volumes/{volume}/clone", post(clone))
 }
 
@@ -28,6 +30,7 @@ fn shown(view: SnapshotView) -> Snapshot {
         written_bytes: view.written_bytes,
         clones: view.clones,
         together: together.collect(),
+        schedule: view.schedule,
         created_unix_ms: record.created_unix_ms,
     }
 }
@@ -52,7 +55,7 @@ async fn create(
     Body(request): Body<CreateSnapshots>,
 ) -> Answer<SnapshotsMade> {
     let CreateSnapshots { volumes, name } = request;
-    let new = NewSnapshot { volumes, name };
+    let new = NewSnapshot { volumes, name, schedule: None };
     let (outcome, views) = to_the_end(async move { context.group.create_snapshots(new).await }).await?;
     let Change { outcome, item: () } = convert::change(outcome, ());
     Ok(Json(SnapshotsMade { outcome, snapshots: views.into_iter().map(shown).collect() }))
@@ -67,13 +70,45 @@ async fn delete(
     Ok(Json(convert::change(outcome, shown(view))))
 }
 
+async fn roll_back(
+    State(context): State<Context>,
+    Path((volume, snapshot)): Path<(String, String)>,
+    Forced(force): Forced,
+) -> Answer<Change<Rollback>> {
+    let group = context.group.clone();
+    let work = async move { group.roll_back(&volume, &snapshot, force).await };
+    let (outcome, done) = to_the_end(work).await?;
+    let item = Rollback { volume: convert::volume(&context.group, done.volume), safety: shown(done.safety) };
+    Ok(Json(convert::change(outcome, item)))
+}
+
+async fn difference(
+    State(context): State<Context>,
+    Body(request): Body<DiffRequest>,
+) -> Answer<api::Difference> {
+    let DiffRequest { from, to, offset, ranges_max } = request;
+    let ranges_max = ranges_max.and_then(|number| usize::try_from(number).ok());
+    let found = context.group.difference(&from, &to, offset, ranges_max).await?;
+    let ranges = found.part.ranges.iter();
+    let ranges = ranges.map(|range| api::ByteRange { offset: range.offset, length: range.len });
+    Ok(Json(api::Difference {
+        from: found.from.0,
+        from_size_bytes: found.from.1,
+        to: found.to.0,
+        to_size_bytes: found.to.1,
+        ranges: ranges.collect(),
+        next_offset: found.part.next,
+    }))
+}
+
 async fn clone(
     State(context): State<Context>,
     Path(volume): Path<String>,
     Body(request): Body<CloneVolume>,
 ) -> Answer<Change<Volume>> {
     let group = context.group.clone();
-    let work = async move { group.clone_volume(&volume, request.snapshot.as_deref(), &request.name).await };
+    let CloneVolume { name, snapshot, read_only } = request;
+    let work = async move { group.clone_volume(&volume, snapshot.as_deref(), &name, read_only).await };
     let (outcome, view) = to_the_end(work).await?;
     Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
 }

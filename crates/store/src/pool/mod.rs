@@ -1,10 +1,13 @@
 //! The pool as its users see it.
 
 mod check;
+mod diff;
 mod fork;
 mod open;
 mod status;
 mod volumes;
+
+pub use diff::Difference;
 
 use crate::catalog::Changes;
 use crate::engine::{Engine, run_blocking};

@@ -105,6 +105,11 @@ impl StoreVolume {
         Self { engine, shared }
     }
 
+    /// The layer that takes its writes, or the frozen one.
+    pub(crate) fn top(&self) -> LayerId {
+        self.shared.top()
+    }
+
     /// Bytes mapped in the volume's own layer and those below, at most its size.
     #[must_use]
     pub fn mapped_bytes(&self) -> u64 {
