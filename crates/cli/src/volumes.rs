@@ -58,6 +58,7 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Diff { from, to } => diff::run(client, from, to, out).await,
         Verb::Clone { source, name, read_only } => {
             let (volume, request) = clone_request(&source, name, read_only);
+            out.print(&client.clone_volume(volume, &request).await?, |change| cloned(change, &source))
         }
         Verb::Grant { volume, host, read_only } => {
             let change = client.grant(&volume, &host, GrantRequest { read_only }).await?;
