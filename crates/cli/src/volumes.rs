@@ -123,7 +123,7 @@ fn clone_request(source: &str, name: String, read_only: bool) -> (&str, CloneVol
     match source.split_once('@') {
         Some((volume, snapshot)) => {
             (volume, CloneVolume { name, snapshot: Some(snapshot.to_owned()), read_only })
-        },
+        }
         None => (source, CloneVolume { name, snapshot: None, read_only }),
     }
 }

@@ -7,7 +7,7 @@
 use super::Pool;
 use crate::engine::Engine;
 use crate::format::node::{Entry, FAN_OUT};
-use crate::format::{BLOCK_BYTES, BLOCK_SIZE, LayerId, Location, VolumeId, crc32c};
+use crate::format::{BLOCK_BYTES, BLOCK_SIZE, LayerId, VolumeId, crc32c};
 use crate::map::{Find, Next};
 use crate::number::{len_of, wide};
 use crate::share::owner_of;
@@ -134,7 +134,6 @@ impl State {
     ///
     /// # Errors
     /// The node that has to be loaded to know.
-    #[expect(clippy::type_complexity, reason = "a leaf's number and what is said of its blocks")]
     fn compare_leaf(
         &mut self,
         tops: [LayerId; 2],
@@ -177,7 +176,7 @@ fn verdict(one: Entry, other: Entry, zeros: u32) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{BlockAddress, SegmentId};
+    use crate::format::{BlockAddress, Location, SegmentId};
 
     #[test]
     fn checksums_tell_blocks_apart_and_not_together() {
