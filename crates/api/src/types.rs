@@ -236,7 +236,8 @@ pub struct Volume {
     pub reason: Option<String>,
     /// Size as hosts see it.
     pub size_bytes: u64,
-    /// Space its data takes in the pool; zero while offline.
+    /// Space that its data and what its snapshots keep of it take in the pool, at most its size; what clones share is
+    /// counted for each. Zero while offline.
     pub used_bytes: u64,
     /// Of it written since its last snapshot, or since the volume was made or cloned.
     #[serde(default)]

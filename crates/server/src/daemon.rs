@@ -216,7 +216,12 @@ impl Daemon {
     async fn end_in_order(mut self) {
         // Name servers forget the targets while hosts leave.
         self.stop_names.send_replace(true);
-        let forgotten = async { while self.names.join_next().await.is_some() {} };
+        let all_ended = async { while self.names.join_next().await.is_some() {} };
+        let forgotten = async {
+            if tokio::time::timeout(DRAIN_TIME_MAX, all_ended).await.is_err() {
+                tracing::warn!("a snapshot by schedule took too long");
+            }
+        };
         let (drained, ()) = tokio::join!(self.server.shutdown(DRAIN_TIME_MAX), forgotten);
         if !drained {
             tracing::warn!("commands under way took too long; their hosts send them again");

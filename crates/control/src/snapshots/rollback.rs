@@ -127,15 +127,23 @@ impl Group {
             }
         }
         let view = self.change_grants(record).await?;
-        tracing::info!(volume = %view.record.name, template, read_only, "volume changed");
-        if template && !former.template {
-            // The volume is read only by now: what the snapshot keeps is what clones are to have.
-            let name = self.state.read().free_snapshot_name(&[former], "template")?;
-            let volumes = vec![view.record.id.to_string()];
-            self.make_snapshots(NewSnapshot { volumes, name: Some(name.to_string()), schedule: None })
-                .await?;
+        if template
+            && !former.template
+            && let Err(error) = self.snapshot_template(&former).await
+        {
+            self.change_grants(former).await?;
+            return Err(error);
         }
+        tracing::info!(volume = %view.record.name, template, read_only, "volume changed");
         Ok((Outcome::Changed, self.volume(volume)?))
+    }
+
+    /// Makes the snapshot that clones of a template are made of. The volume is read only by now.
+    async fn snapshot_template(&self, volume: &VolumeRecord) -> Result<()> {
+        let name = self.state.read().free_snapshot_name(std::slice::from_ref(volume), "template")?;
+        let volumes = vec![volume.id.to_string()];
+        self.make_snapshots(NewSnapshot { volumes, name: Some(name.to_string()), schedule: None }).await?;
+        Ok(())
     }
 
     /// Refuses to delete a template that volumes were cloned from.

@@ -123,11 +123,10 @@ impl State {
     fn own_layers(&self, tops: [LayerId; 2]) -> Vec<LayerId> {
         let chain = |top| {
             let parent = |id: &LayerId| self.layers.get(id).and_then(|layer| layer.parent);
-            std::iter::successors(Some(top), parent).collect::<Vec<_>>()
+            std::iter::successors(Some(top), parent).collect()
         };
-        let [one, other] = tops.map(chain);
-        let both: BTreeSet<_> = one.iter().filter(|id| other.contains(id)).copied().collect();
-        one.into_iter().chain(other).filter(|id| !both.contains(id)).collect()
+        let [one, other]: [BTreeSet<LayerId>; 2] = tops.map(chain);
+        one.symmetric_difference(&other).copied().collect()
     }
 
     /// Compares the first leaf from `from` on that a layer has of which only one stack knows. None if there are no more.
