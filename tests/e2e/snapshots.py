@@ -9,7 +9,6 @@ import time
 import iscsi
 from harness import INITIATOR, MIB, CommandFailed, Server, check, expect, main, note
 
-SIZE = 64 * MIB
 CHUNK = 256 * 1024
 server = Server()
 state = {"random": os.urandom(CHUNK + 4096)}
@@ -115,10 +114,11 @@ def rollback():
     holds("mail", [10, 11, 12, 13, 0, 0])
     server.cli("snapshot", "rollback", f"mail@{safety}")
     holds("mail", [0, 11, 22, 23, 24, 25])
-    with host("mail") as session:
-        server.cli("snapshot", "rollback", "mail@before", "--force")
-        with contextlib.suppress(Exception):
-            session.ready()
+    session = iscsi.Session(server.host, server.port, INITIATOR, server.address("mail")[0])
+    session.ready()
+    server.cli("snapshot", "rollback", "mail@before", "--force")
+    expect(server.json("session", "list") == [], "the session of before is still there")
+    session.close()
     holds("mail", [10, 11, 12, 13, 0, 0])
 
 
