@@ -172,7 +172,10 @@ def protected():
     expect("vm1" in refused(6, "volume", "delete", "test", "--with-snapshots"), "it is not said who needs it")
     with host("test") as session:
         expect(session.write(0, content(1)).status != iscsi.GOOD, "a template is written to")
-    server.cli("volume", "set", "test", "--template", "off")
+    server.cli("volume", "detach", "vm1")
+    server.cli("volume", "delete", "test", "--with-snapshots")
+    restart()
+    holds("vm1", [30, 11, 12, 13, 0, 0])
 
 
 @check("a schedule makes snapshots and deletes old ones, and goes on after a kill")

@@ -186,6 +186,14 @@ impl Client {
         self.send(Method::POST, &path, None::<&()>).await
     }
 
+    /// Makes a clone a volume like any other.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn detach_volume(&self, volume: &str) -> Result<Change<Volume>, ClientError> {
+        self.send(Method::POST, &format!("/volumes/{}/detach", segment(volume)), None::<&()>).await
+    }
+
     /// What differs between two volumes or snapshots; a part of it, if there is much.
     ///
     /// # Errors

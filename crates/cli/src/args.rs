@@ -528,6 +528,7 @@ mod tests {
             "palisade volume rename mail post",
             "palisade volume delete mail --force",
             "palisade volume delete mail --with-snapshots",
+            "palisade volume detach vm1",
             "palisade volume diff mail@a mail@b",
             "palisade volume diff mail@a mail --json",
             "palisade volume clone mail test",

@@ -55,6 +55,7 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Delete { volume, force, with_snapshots: true } => {
             out.print(&client.delete_volume_and_snapshots(&volume, force).await?, deleted)
         }
+        Verb::Detach { volume } => out.print(&client.detach_volume(&volume).await?, detached),
         Verb::Diff { from, to } => diff::run(client, from, to, out).await,
         Verb::Clone { source, name, read_only } => {
             let (volume, request) = clone_request(&source, name, read_only);
@@ -125,6 +126,14 @@ fn clone_request(source: &str, name: String, read_only: bool) -> (&str, CloneVol
             (volume, CloneVolume { name, snapshot: Some(snapshot.to_owned()), read_only })
         }
         None => (source, CloneVolume { name, snapshot: None, read_only }),
+    }
+}
+
+fn detached(change: &Change<Volume>) -> String {
+    let name = &change.item.name;
+    match change.outcome {
+        Outcome::Unchanged => format!("Volume {name} is no clone."),
+        _ => format!("Volume {name} is a volume like any other now. Nothing was copied."),
     }
 }
 

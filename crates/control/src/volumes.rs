@@ -427,7 +427,7 @@ impl Group {
     }
 
     /// Keeps a changed record in memory and in the group's file.
-    async fn keep(&self, record: &VolumeRecord) -> Result<()> {
+    pub(crate) async fn keep(&self, record: &VolumeRecord) -> Result<()> {
         self.remember(record);
         self.mirror(record).await
     }

@@ -338,10 +338,18 @@ async fn a_template_is_read_only_and_stays_while_there_are_clones_of_it() {
     let refused = group.delete_volume_with("gold", Force::Yes, Snapshots::Delete).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::InUse);
     assert!(refused.message.contains("vm1"), "{}", refused.message);
+    group.clone_volume("gold", None, "vm2", false).await.unwrap();
+    assert_eq!(group.detach_volume("vm1").await.unwrap().0, Outcome::Changed);
+    assert_eq!(group.detach_volume("vm1").await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(group.volume("gold").unwrap().clones, ["vm2"]);
+    assert_eq!(kind(group.delete_volume_with("gold", Force::No, Snapshots::Delete).await), ErrorKind::InUse);
     group.set_protection("gold", off).await.unwrap();
     assert_eq!(group.volume("gold").unwrap().grants, [("web".to_owned(), false)]);
     group.delete_volume_with("gold", Force::No, Snapshots::Delete).await.unwrap();
+    drop(group);
+    fixture.restart().await;
     assert_eq!(fixture.first_byte_of("vm1").await, 1);
+    assert_eq!(fixture.group().volume("vm1").unwrap().origin, None);
 }
 
 /// What a host is let do is decided at its login: a volume that is read only is so for those who may write, too.

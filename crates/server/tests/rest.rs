@@ -186,6 +186,7 @@ async fn snapshots_and_clones_through_the_api() {
     assert_eq!(client.delete_snapshot("log", "before").await.unwrap().outcome, Outcome::Deleted);
     assert!(client.snapshots(None).await.unwrap().is_empty());
     assert!(!client.volume("test").await.unwrap().origin.unwrap().exists);
+    assert_eq!(client.detach_volume("test").await.unwrap().item.origin, None);
 }
 
 #[tokio::test]
@@ -283,7 +284,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 58);
+    assert_eq!(operations, 59);
 }
 
 #[tokio::test]

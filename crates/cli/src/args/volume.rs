@@ -80,6 +80,11 @@ pub(crate) enum Volume {
         #[arg(long)]
         with_snapshots: bool,
     },
+    /// Make a clone a volume like any other, so that its template may be deleted; takes no time and no space
+    Detach {
+        /// Volume, by name or identity
+        volume: String,
+    },
     /// List the ranges of bytes in which two snapshots or volumes differ, one a line: offset and length
     Diff {
         /// The one

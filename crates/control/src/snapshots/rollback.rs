@@ -146,6 +146,25 @@ impl Group {
         Ok(())
     }
 
+    /// Makes a clone a volume like any other: what it was cloned from forgets it, and it that. Nothing is copied, and it
+    /// takes no time: blocks that several volumes have stay as long as one of them needs them.
+    ///
+    /// # Errors
+    /// `NotFound`, `Offline`.
+    pub async fn detach_volume(&self, volume: &str) -> Result<(Outcome, VolumeView)> {
+        let _change = self.changes.lock().await;
+        let former = self.volume(volume)?.record;
+        if former.origin.is_none() {
+            return Ok((Outcome::Unchanged, self.volume(volume)?));
+        }
+        let record = VolumeRecord { origin: None, ..former };
+        let engine = self.state.read().engine_of(&record)?;
+        engine.put_fact(crate::volumes::fact(&record)?).await?;
+        self.keep(&record).await?;
+        tracing::info!(volume = %record.name, "volume detached");
+        Ok((Outcome::Changed, self.volume(volume)?))
+    }
+
     /// Refuses to delete a template that volumes were cloned from.
     pub(crate) fn check_no_clones(&self, view: &VolumeView) -> Result<()> {
         let [first, others @ ..] = &view.clones[..] else { return Ok(()) };
@@ -154,8 +173,8 @@ impl Group {
         }
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         let message = format!(
-            "it is a template, and volume {first}{more} were cloned from it; delete those first, or make it an ordinary \
-             volume with `palisade volume set {} --template off`",
+            "it is a template, and volume {first}{more} were cloned from it; delete or detach those \
+             first, or make it an ordinary volume with `palisade volume set {} --template off`",
             view.record.name
         );
         Err(Error::new(ErrorKind::InUse, format!("volume {}", view.record.name), message))
