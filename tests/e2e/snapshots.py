@@ -205,8 +205,41 @@ def space():
     expect(server.json("pool", "show", "p")["used_bytes"] <= MIB, "space is taken again after a kill")
 
 
+@check("how long writes wait for a snapshot of 32 volumes of 1 TiB")
+def pause():
+    names = [f"w{number}" for number in range(32)]
+    for name in names:
+        server.volume(name, "1TiB")
+    stop, spans = threading.Event(), []
+
+    def writer():
+        with host(names[-1]) as session:
+            while not stop.is_set():
+                begun = time.monotonic()
+                write(session, len(spans) % 64, 1)
+                spans.append((begun, time.monotonic() - begun))
+
+    thread = threading.Thread(target=writer)
+    thread.start()
+    waits = []
+    for number in range(5):
+        time.sleep(0.3)
+        begun = time.monotonic()
+        server.cli("snapshot", "create", *names, "--name", f"p{number}")
+        ended = time.monotonic()
+        waits.append(max((span for at, span in list(spans) if at < ended and at + span > begun), default=0))
+    stop.set()
+    thread.join()
+    usual = sorted(span for _, span in spans)[len(spans) // 2]
+    note(f"writes of 256 KiB: {usual * 1000:.1f} ms usually; the longest at each of 5 snapshots: "
+         + ", ".join(f"{wait * 1000:.0f}" for wait in waits) + " ms")
+    expect(len(server.json("snapshot", "list")) == 5 * 32, "not all snapshots are there")
+
+
 @check("a snapshot of a large volume takes as long as of a small one")
 def constant():
+    for volume in server.json("volume", "list"):
+        server.cli("volume", "delete", volume["name"], "--with-snapshots")
     for name, size in (("small", "64MiB"), ("large", "1TiB")):
         server.volume(name, size)
         with host(name) as session:
