@@ -4,7 +4,7 @@ use crate::counts::Counts;
 use crate::disk::{DiskHandle, Faults, SimDisk};
 use crate::engine::EnginePool;
 use crate::executor::Executor;
-use crate::model::{Model, Presence, Time, Violation, VolumeId};
+use crate::model::{Model, Presence, Time, Violation, VolumeId, VolumeModel};
 use crate::narrate::say;
 use crate::plan::Plan;
 use crate::rng::mix;
@@ -185,12 +185,18 @@ impl Life {
         model.volume(id).is_some_and(|volume| volume.presence == Presence::Certain)
     }
 
+    /// True if `id` is being sanitized, or may be, or could not be.
+    pub(crate) fn is_sanitizing(&self, id: &VolumeId) -> bool {
+        self.world.model.lock().volume(id).is_some_and(VolumeModel::is_sanitizing)
+    }
+
     /// An operation on `id` failed: whether it may.
     pub(crate) fn judge(&self, id: &VolumeId, what: &str, error: &BlockError) {
         let gauges = self.pool.gauges();
         let injected = self.faults != Faults::default();
         let allowed = match error.kind {
-            ErrorKind::Device => injected,
+            ErrorKind::Device => injected || self.is_sanitizing(id),
+            ErrorKind::Busy => self.is_sanitizing(id),
             ErrorKind::ReadOnly => injected && gauges.read_only.is_some(),
             ErrorKind::NoSpace => self.faults.no_space > 0 || gauges.free_bytes < gauges.usable_bytes / 2,
             ErrorKind::Closed | ErrorKind::NotFound => !self.is_certain(id),
@@ -200,6 +206,7 @@ impl Life {
             ErrorKind::Device => "device errors seen by hosts",
             ErrorKind::ReadOnly => "writes to read-only pools",
             ErrorKind::NoSpace => "no space",
+            ErrorKind::Busy => "operations on volumes being sanitized",
             _ => "operations on volumes being deleted",
         });
         if !allowed && !self.world.is_over() {

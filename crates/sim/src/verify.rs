@@ -1,10 +1,11 @@
 //! What is checked when the pool is open and nobody works: every byte of every volume, and the accounts.
 
+use crate::clients;
 use crate::engine::Findings;
 use crate::life::Life;
 use crate::model::{Presence, VolumeId, name};
 use crate::rng::Rng;
-use block::Runtime;
+use block::{ErrorKind, Runtime, Sanitization};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub(crate) async fn opened(life: &Arc<Life>, rng: &mut Rng) {
             model.set_buffered(&listed.id, listed.buffered);
         }
     }
+    for listed in &listed {
+        clients::sanitizing_opened(life, rng, listed.id).await;
+    }
     everything(life, rng, When::Opened).await;
 }
 
@@ -62,6 +66,9 @@ pub(crate) async fn everything(life: &Arc<Life>, rng: &mut Rng, when: When) {
 
 async fn content(life: &Arc<Life>, rng: &mut Rng, id: &VolumeId, when: When) {
     let Some(volume) = life.open_volume(*id) else { return };
+    if volume.sanitization() != Sanitization::Idle {
+        return;
+    }
     let size = volume.size_bytes();
     // The outcome of a resize that failed shows at the next opening only.
     let fits = life.world.model.lock().volume(id).is_some_and(|volume| volume.may_have_size(size));
@@ -76,6 +83,10 @@ async fn content(life: &Arc<Life>, rng: &mut Rng, id: &VolumeId, when: When) {
         match volume.read(offset, len).await {
             Ok(chunks) => chunks.iter().for_each(|chunk| data.extend_from_slice(chunk)),
             Err(_) if life.world.is_over() => return,
+            Err(error) if error.kind == ErrorKind::Busy && life.is_sanitizing(id) => {
+                life.end(serial);
+                return;
+            }
             Err(error) => {
                 let kind = error.kind;
                 return life.world.fail(format!("volume {}: cannot be read: {kind:?} {error}", name(id)));

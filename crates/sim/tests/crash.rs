@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What every run has to exercise.
-const EXERCISED: [&str; 42] = [
+const EXERCISED: [&str; 46] = [
     "schedules",
     "openings",
     "crashes at work",
@@ -54,6 +54,10 @@ const EXERCISED: [&str; 42] = [
     "disk faults",
     "disk writes torn",
     "disk discards",
+    "volumes erased",
+    "volumes overwritten",
+    "volumes found being sanitized",
+    "disks searched for old content",
 ];
 
 fn number(name: &str) -> Option<u64> {

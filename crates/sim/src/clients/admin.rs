@@ -70,8 +70,9 @@ pub(super) async fn delete(life: &Arc<Life>, rng: &mut Rng) {
 /// Takes a snapshot of a volume, or clones a volume or snapshot.
 pub(super) async fn fork(life: &Arc<Life>, rng: &mut Rng, frozen: bool) {
     let Some(source) = some_volume(life, rng, frozen) else { return };
-    let resizing = life.world.model.lock().volume(&source).is_none_or(VolumeModel::is_resizing);
-    if volumes(life).len() >= VOLUMES_MAX || resizing {
+    let busy = |volume: &VolumeModel| volume.is_resizing() || volume.is_sanitizing();
+    let busy = life.world.model.lock().volume(&source).is_none_or(busy);
+    if volumes(life).len() >= VOLUMES_MAX || busy {
         return;
     }
     let id = life.world.new_volume_id();
@@ -112,7 +113,11 @@ pub(super) async fn resize(life: &Arc<Life>, rng: &mut Rng) {
         let mut model = life.world.model.lock();
         let Some(volume) = model.volume(&id) else { return };
         let size = (volume.size_bytes + 512 * rng.logarithmic(4096)).min(VOLUME_BYTES_MAX);
-        if volume.size_bytes != volume.size_bytes_max || size <= volume.size_bytes || life.is_forking(&id) {
+        if volume.size_bytes != volume.size_bytes_max
+            || size <= volume.size_bytes
+            || life.is_forking(&id)
+            || volume.is_sanitizing()
+        {
             return;
         }
         model.begin_resize(&id, size);

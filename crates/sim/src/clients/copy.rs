@@ -43,7 +43,9 @@ pub(super) async fn copy(life: &Arc<Life>, rng: &mut Rng) {
     let Some(from) = source(life, rng, &to) else { return };
     let write = {
         let mut model = life.world.model.lock();
-        if model.volume(&to.id).is_none() || model.volume(&from.id).is_none() {
+        let sanitizing = |id| model.volume(id).is_none_or(|volume| volume.is_sanitizing());
+        // With a copy it could not be said any more what may be left.
+        if sanitizing(&to.id) || sanitizing(&from.id) {
             return;
         }
         model.begin_copy(&to.id, to.first, to.count, (&from.id, from.first))
@@ -58,6 +60,9 @@ pub(super) async fn copy(life: &Arc<Life>, rng: &mut Rng) {
     match result {
         Ok(()) => life.world.model.lock().ack_write(&to.id, write),
         Err(error) if error.kind == ErrorKind::Closed && !life.is_certain(&from.id) => {
+            life.world.model.lock().fail_write(write);
+        }
+        Err(error) if life.is_sanitizing(&from.id) && error.kind == ErrorKind::Busy => {
             life.world.model.lock().fail_write(write);
         }
         Err(error) => write_failed(life, &to, write, &what, &error),

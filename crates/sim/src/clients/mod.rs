@@ -3,8 +3,10 @@
 mod admin;
 mod copy;
 mod io;
+mod sanitize;
 mod space;
 
+pub(crate) use sanitize::opened as sanitizing_opened;
 pub(crate) use space::recover_space;
 
 use crate::executor::Event;
@@ -20,7 +22,7 @@ use std::time::Duration;
 const VOLUMES_MAX: usize = 8;
 
 /// Operations and their weights, by mixture: any, contention, full, layers.
-const WEIGHTS: [(Operation, [u64; 4]); 17] = [
+const WEIGHTS: [(Operation, [u64; 4]); 18] = [
     (Operation::Write, [400, 450, 600, 300]),
     (Operation::WriteAtomic, [70, 150, 70, 50]),
     (Operation::Read, [180, 250, 80, 200]),
@@ -38,6 +40,7 @@ const WEIGHTS: [(Operation, [u64; 4]); 17] = [
     (Operation::Checkpoint, [15, 5, 5, 15]),
     (Operation::Settle, [4, 1, 4, 8]),
     (Operation::GrowDisk, [3, 0, 2, 1]),
+    (Operation::Sanitize, [4, 1, 3, 5]),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,7 @@ enum Operation {
     Checkpoint,
     Settle,
     GrowDisk,
+    Sanitize,
 }
 
 /// Lets `clients` work on `life`, `operations` each; ready when all are done.
@@ -114,6 +118,7 @@ async fn one(life: &Arc<Life>, rng: &mut Rng) {
         Operation::Checkpoint => admin::checkpoint(life).await,
         Operation::Settle => admin::settle(life).await,
         Operation::GrowDisk => admin::grow_disk(life, rng).await,
+        Operation::Sanitize => sanitize::sanitize(life, rng).await,
         Operation::Create => {}
     }
 }

@@ -62,7 +62,9 @@ pub(crate) async fn recover_space(life: &Arc<Life>, rng: &mut Rng) {
 fn largest(life: &Life) -> Option<(VolumeId, u32)> {
     let ids = volumes(life);
     let model = life.world.model.lock();
-    let writable =
-        ids.iter().filter_map(|id| model.volume(id)).filter(|volume| !volume.frozen && volume.alone);
+    let writable = ids
+        .iter()
+        .filter_map(|id| model.volume(id))
+        .filter(|volume| !volume.frozen && volume.alone && !volume.is_sanitizing());
     writable.map(|volume| (volume.id, volume.sectors())).max_by_key(|&(_, sectors)| sectors)
 }

@@ -156,6 +156,15 @@ impl Image {
             .collect()
     }
 
+    /// Offsets of the sectors of pages that are not flushed whose durable content `choose` accepts.
+    pub(crate) fn durable_sectors_where(&self, choose: impl Fn(&[u8]) -> bool) -> Vec<u64> {
+        let sectors = self.unflushed.iter().flat_map(|(&page, unflushed)| {
+            unflushed.durable.chunks(SECTOR).enumerate().map(move |(at, sector)| (page, at, sector))
+        });
+        let chosen = sectors.filter(|(_, _, sector)| choose(sector));
+        chosen.map(|(page, at, _)| (page * PAGE + at * SECTOR) as u64).collect()
+    }
+
     /// Bytes of memory that hold content.
     pub(crate) fn resident_bytes(&self) -> usize {
         (self.current.iter().flatten().count() + self.unflushed.len()) * PAGE

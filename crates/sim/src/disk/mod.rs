@@ -251,6 +251,14 @@ impl SimDisk {
         Some(offset)
     }
 
+    /// Offsets of the sectors that `choose` accepts, as they are now or as they would be without power.
+    pub fn find(&self, choose: impl Fn(&[u8]) -> bool) -> Vec<u64> {
+        let state = self.medium.state.lock();
+        let mut found = state.image.sectors_where(&choose);
+        found.extend(state.image.durable_sectors_where(choose));
+        found
+    }
+
     /// Steps taken so far.
     #[must_use]
     pub fn steps(&self) -> u64 {

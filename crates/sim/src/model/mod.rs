@@ -8,10 +8,12 @@
 
 mod cell;
 mod checks;
+mod sanitize;
 mod volume;
 mod world;
 
 pub use cell::{Candidate, Time};
+pub use sanitize::Sanitizing;
 pub use volume::{Presence, VolumeModel};
 pub use world::{Model, WriteState, name};
 

@@ -1,5 +1,6 @@
 //! The model of one volume or snapshot.
 
+use super::Sanitizing;
 use super::cell::{Candidate, Time};
 use super::world::{WriteState, Writes, name};
 use super::{NOTHING, Violation, VolumeId};
@@ -35,6 +36,8 @@ pub struct VolumeModel {
     pub alone: bool,
     /// True if it was the source or the destination of a copy.
     pub(super) copied: bool,
+    /// There while it is being sanitized, or may be, or could not be.
+    pub sanitizing: Option<Sanitizing>,
     /// Killed candidates return after a crash of the machine, unless their killer is durable or flushed.
     pub(super) forgetful: bool,
     pub(super) flushed_at: Time,
@@ -54,6 +57,7 @@ impl VolumeModel {
             presence: Presence::Uncertain,
             alone: true,
             copied: false,
+            sanitizing: None,
             forgetful: buffered,
             flushed_at: 0,
             base: vec![NOTHING; size_bytes as usize / SECTOR],
@@ -93,6 +97,7 @@ impl VolumeModel {
             presence: Presence::Uncertain,
             alone: false,
             copied: self.copied,
+            sanitizing: None,
             forgetful: self.forgetful || buffered,
             flushed_at: self.flushed_at,
             base: self.base.clone(),

@@ -94,6 +94,16 @@ impl Writes {
         }
     }
 
+    /// The number of the next write.
+    pub(super) fn next(&self) -> WriteId {
+        WriteId(self.0.len() as u32)
+    }
+
+    /// What each sector of `id` may have become.
+    pub(super) fn set_contents(&mut self, id: WriteId, contents: Vec<Vec<Content>>) {
+        self.1.insert(id, contents);
+    }
+
     /// `sector` was found to hold `content`, which `id` made it.
     pub(super) fn settle(&mut self, id: WriteId, sector: u32, content: Content) {
         let first = self.of(id).first;
@@ -109,6 +119,8 @@ pub struct Model {
     pub(super) volumes: BTreeMap<VolumeId, VolumeModel>,
     pub(super) clock: Time,
     copying: Vec<Copying>,
+    /// The volume of each write.
+    pub(super) owners: Vec<VolumeId>,
 }
 
 impl Default for Model {
@@ -133,7 +145,7 @@ impl Model {
             swaps_after: Time::MAX,
         };
         let writes = Writes(vec![nothing], BTreeMap::new());
-        Self { writes, volumes: BTreeMap::new(), clock: 1, copying: Vec::new() }
+        Self { writes, volumes: BTreeMap::new(), clock: 1, copying: Vec::new(), owners: vec![[0; 16]] }
     }
 
     /// The next moment.
@@ -224,6 +236,7 @@ impl Model {
         let swaps_after = Time::MAX;
         let write = Write { start, end, state, durable, first, count, zeros, whole: false, swaps_after };
         self.writes.0.push(write);
+        self.owners.push(*id);
         let write = WriteId(self.writes.0.len() as u32 - 1);
         self.get(id).add(write, first..first + count);
         self.note_for_copies(id, write);
@@ -263,8 +276,8 @@ impl Model {
             contents
         };
         let contents = (from..from + count).map(of_sector).collect();
-        let write = WriteId(self.writes.0.len() as u32);
-        self.writes.1.insert(write, contents);
+        let write = self.writes.next();
+        self.writes.set_contents(write, contents);
         for end in [id, source] {
             self.get(end).copied = true;
         }
