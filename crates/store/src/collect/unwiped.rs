@@ -1,6 +1,7 @@
 //! Emptying all segments on slabs that have to be wiped, whatever is in them.
 
 use super::Victim;
+use super::choose::keep_what_fits;
 use crate::engine::Engine;
 use crate::format::Stream;
 use crate::segment::Phase;
@@ -48,13 +49,7 @@ impl State {
         let head = &self.heads[usize::from(Stream::Relocation.code())];
         let free = slabs.free().saturating_sub(self.relocation_floor_now(true));
         let room = head.payload_blocks(&self.segments, payload) + free * payload;
-        let mut taken = 0;
-        victims.retain(|victim| {
-            let moved = if victim.stream == Stream::Nodes { 0 } else { u64::from(victim.live) };
-            let fits = taken + moved <= if taken == 0 { room } else { room.min(ROUND_BLOCKS) };
-            taken += if fits { moved } else { 0 };
-            fits
-        });
+        keep_what_fits(&mut victims, room, ROUND_BLOCKS);
         (victims, empty)
     }
 }
