@@ -262,6 +262,7 @@ mod tests {
             assert_eq!((again.sharing, again.sanitizing), (version >= 2, version >= 3));
         }
         let mut unknown = label(7).encode();
+        put(&mut unknown, 8, &[0; 4]);
         put(&mut unknown, 12, &4u16.to_le_bytes());
         seal(&mut unknown);
         assert_eq!(Label::decode(&unknown), Err(Invalid::Version(4)));
