@@ -21,6 +21,8 @@ enum Lie {
     LosesWrites,
     /// Now and then a write goes to another place.
     Misdirects,
+    /// Zeros are acknowledged and not written: what was there stays.
+    KeepsWhatIsWiped,
 }
 
 struct Liar {
@@ -48,6 +50,9 @@ impl Disk for Liar {
     fn write(&self, offset: u64, data: Vec<Bytes>, persist: Persist) -> BoxFuture<'_, Result<()>> {
         match self.lie {
             Lie::AcksEarly => self.inner.write(offset, data, Persist::Cached),
+            Lie::KeepsWhatIsWiped if data.iter().flatten().all(|byte| *byte == 0) => {
+                Box::pin(std::future::ready(Ok(())))
+            }
             Lie::LosesWrites if self.now() => Box::pin(std::future::ready(Ok(()))),
             Lie::Misdirects if self.now() => self.inner.write(offset.saturating_sub(4096), data, persist),
             _ => self.inner.write(offset, data, persist),
@@ -120,4 +125,9 @@ fn a_disk_that_loses_writes_is_found() {
 #[test]
 fn a_disk_that_misdirects_writes_is_found() {
     is_found(Lie::Misdirects, |disk| liar(disk, Lie::Misdirects), 200);
+}
+
+#[test]
+fn a_disk_that_keeps_what_is_wiped_is_found() {
+    is_found(Lie::KeepsWhatIsWiped, |disk| liar(disk, Lie::KeepsWhatIsWiped), 400);
 }
