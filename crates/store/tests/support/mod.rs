@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod scripted;
+pub(crate) mod steps;
 
 use block::testing::pattern;
 use block::{BoxFuture, BufferPool, ByteRange, Disk, Durability, MemoryDisk, Result, Runtime, Task, Volume};
