@@ -11,7 +11,7 @@ use std::sync::Arc;
 use store::{Pool, StoreVolume, VolumeSpec};
 use support::scripted::{Crash, Scripted};
 use support::steps::{LIMIT, at_every_step, options, prepared};
-use support::{Local, holds, new_pool, pattern_page, put, put_run, reopen, sound, thin, unmap};
+use support::{Local, holds, new_pool, pattern_page, put, put_run, reopen, sound, thin, try_open, unmap};
 
 const MIB: u64 = 1 << 20;
 
