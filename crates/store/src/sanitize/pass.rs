@@ -217,7 +217,8 @@ impl Engine {
         while at < end {
             let part = WIPE_BYTES.min(end - at);
             let read = self.disk.read(at, len_of(part)).await;
-            if !read.is_ok_and(|data| data.iter().all(|byte| *byte == 0)) {
+            let is_zero = |part: &[u8]| part == &self.zeros[..part.len()];
+            if !read.is_ok_and(|data| data.chunks(self.zeros.len()).all(is_zero)) {
                 let zeros = self.zero_chunks(part / BLOCK_BYTES);
                 self.disk.write(at, zeros, Persist::Cached).await?;
             }
