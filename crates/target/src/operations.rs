@@ -9,6 +9,9 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Epoch(u64);
 
+/// The nexus of hosts that have none at the unit, whose copies may write to it all the same: no session has this number.
+pub(crate) const STRANGER: NexusId = NexusId(u64::MAX);
+
 /// Why a task has ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -197,8 +200,9 @@ impl Operations {
         self.wait(None)
     }
 
-    /// The same for these nexuses only.
-    pub(crate) fn abort(&mut self, nexuses: Vec<NexusId>) -> oneshot::Receiver<()> {
+    /// The same for these nexuses only. What strangers' copies write is waited for, too, as one of these may be the host
+    /// that is shut out, by a registration it left here; where they go on from there, the unit looks at anew.
+    pub(crate) fn abort(&mut self, mut nexuses: Vec<NexusId>) -> oneshot::Receiver<()> {
         self.current += 1;
         let current = self.current;
         for nexus in &nexuses {
@@ -207,6 +211,7 @@ impl Operations {
             }
         }
         self.aborts.notify_waiters();
+        nexuses.push(STRANGER);
         self.wait(Some(nexuses))
     }
 }

@@ -92,7 +92,8 @@ pub enum Step {
     /// before; `None`: none are kept any more. Then call [`LogicalUnit::persisted`].
     Persist(Option<Reservations>, PendingReservation),
     /// The tasks of these nexuses have to end: those that have not begun without an effect, the others when the volume
-    /// has answered. None of them is answered. Then send this.
+    /// has answered, and so has what copies of hosts without a nexus here have under way. None of the tasks is
+    /// answered. Then send this.
     Abort(Vec<NexusId>, Completion),
 }
 

@@ -2,7 +2,7 @@
 
 use super::LogicalUnitHandle;
 use crate::copies::Copies;
-use crate::operations::Epoch;
+use crate::operations::{Epoch, STRANGER};
 use scsi::{ByteRange, CopyAgent, CopyCommand, CopyFault, CopyGrant, CopySide, CopyWork, NexusId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,9 +40,6 @@ impl Offload {
         Self { naa, ..Self::default() }
     }
 }
-
-/// The nexus of hosts that have none here: no session has this number.
-const STRANGER: NexusId = NexusId(u64::MAX);
 
 /// A write of a copy that is under way; its end is counted when it is dropped.
 pub(crate) struct Piece<'a> {

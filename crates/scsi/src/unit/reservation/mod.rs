@@ -184,12 +184,12 @@ impl LogicalUnit {
         for (registrant, attention) in &attentions {
             self.nexuses.raise_for(registrant, *attention);
         }
-        let aborted: Vec<NexusId> = aborted.iter().flat_map(|who| self.nexuses.of_registrant(who)).collect();
         if aborted.is_empty() {
-            Step::Done(Completion::good())
-        } else {
-            Step::Abort(aborted, Completion::good())
+            return Step::Done(Completion::good());
         }
+        // Who has no nexus here may be copying to the unit all the same.
+        let nexuses = aborted.iter().flat_map(|who| self.nexuses.of_registrant(who)).collect();
+        Step::Abort(nexuses, Completion::good())
     }
 
     /// Notes at each nexus what it is, so that no command has to compare names.

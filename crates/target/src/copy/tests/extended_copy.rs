@@ -1,11 +1,14 @@
 //! EXTENDED COPY within and between units.
 
 use super::world::{Disk, HOST, MIB, World, naa, pattern};
-use crate::unit::Started;
+use crate::unit::{LogicalUnitHandle, Started};
 use block::ErrorKind;
-use scsi::{BlockSize, NexusId};
+use scsi::{BlockSize, ByteRange, Cdb, CopyAgent, CopyFault, DataOut, NexusId};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 const UNREACHABLE: (u8, u8, u8) = (0x0a, 0x0d, 0x02);
 const DEVICE_FAILURE: (u8, u8, u8) = (0x0a, 0x0d, 0x01);
@@ -228,6 +231,38 @@ async fn a_copy_that_is_asked_to_end_does() {
     let outcome = own.unit.run(own.nexus(), requester, scsi::MediaCommand::Copy(copy)).await;
     assert_eq!(own.unit.finish(operation, outcome).unwrap().status, scsi::Status::TaskAborted);
     assert!(other.volume.is_mapped(0) && !other.volume.is_mapped(10 * MIB));
+}
+
+/// SPC-4 5.13.11.5: a host that has registered and gone, and copies to the unit by way of another one, is shut out when
+/// PREEMPT AND ABORT is answered: nothing it began before comes later.
+#[tokio::test]
+async fn preempt_and_abort_waits_for_the_copies_of_hosts_without_a_nexus() {
+    const FENCE: NexusId = NexusId(77);
+    let reserve_out = |unit: &Arc<LogicalUnitHandle>, nexus: NexusId, action: u8, keys: [u64; 2]| {
+        let list = [keys[0].to_be_bytes(), keys[1].to_be_bytes(), [0; 8]].concat();
+        let cdb = Cdb::new(&[0x5f, action, 5, 0, 0, 0, 0, 0, 24, 0]);
+        Arc::clone(unit).persistent_reserve(nexus, unit.stamp(), cdb, DataOut::new(vec![list.into()], 24))
+    };
+    let good = |answer: Option<scsi::Completion>| assert_eq!(answer.unwrap().status, scsi::Status::Good);
+    let world = World::new();
+    let other = world.disk(2);
+    other.attach(FENCE, "iqn.2026-01.test:fence");
+    good(reserve_out(&other.unit, FENCE, 0, [0, 7]).await);
+    good(reserve_out(&other.unit, other.nexus(), 0, [0, 1]).await);
+    other.unit.detach(other.nexus());
+    let agent = CopyAgent { nexus: None, initiator: HOST, read_only: false };
+    let range = ByteRange { offset: 0, len: MIB };
+    let (_, piece) = other.unit.begin_piece(agent, other.unit.stamp(), range).unwrap();
+    let mut preempt = pin!(reserve_out(&other.unit, FENCE, 5, [7, 1]));
+    let waits = poll_fn(|context| Poll::Ready(preempt.as_mut().poll(context).is_pending())).await;
+    assert!(waits, "a piece is under way");
+    drop(piece);
+    good(preempt.await);
+    good(reserve_out(&other.unit, FENCE, 1, [7, 0]).await);
+    let refused = other.unit.begin_piece(agent, other.unit.stamp(), range).err();
+    assert!(
+        matches!(refused, Some(CopyFault::Refused(_, answer)) if answer.status == scsi::Status::ReservationConflict)
+    );
 }
 
 /// The other unit counts a copy's writes as its own, by whatever nexus of the host it has.
