@@ -68,7 +68,12 @@ impl LogicalUnitHandle {
         config.sanitize = volume.can_sanitize();
         let sanitizes = config.sanitize;
         let limits = &mut config.limits;
-        limits.atomic_bytes_max = atomic::bytes_max(&*volume, block_size_bytes, limits.transfer_bytes_max);
+        limits.atomic_bytes_max = atomic::bytes_max(
+            volume.atomic_bytes_max(),
+            volume.granularity_bytes(),
+            block_size_bytes,
+            limits.transfer_bytes_max,
+        );
         let offload = Offload::of(config.identity.naa);
         let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
         let aborts = inner.operations.aborts();
