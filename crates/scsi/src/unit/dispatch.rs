@@ -40,8 +40,8 @@ impl LogicalUnit {
         }
     }
 
-    /// Unit attentions come before everything else (SAM-5 5.14.6), then reservations of others (SPC-4 5.13.1), then the
-    /// CDB, then the unit's state.
+    /// Unit attentions come before everything else (SAM-5 5.14.6), then reservations of others (SPC-4 5.13.1), then what
+    /// sanitizing shuts out whatever its CDB says (SBC-4 4.11.2), then the CDB, then the unit's state.
     fn start(&mut self, nexus: NexusId, cdb: &Cdb, data_out: DataOut) -> Result<Step, Sense> {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
@@ -57,6 +57,7 @@ impl LogicalUnit {
         if self.is_shut_out(nexus, task.command, cdb) {
             return Ok(Step::Done(Completion::bare(Status::ReservationConflict)));
         }
+        self.check_command_with_sanitization(task.command)?;
         if let Some((byte, bit)) = task.command.reserved_bit(cdb, thin) {
             return Err(Sense::invalid_cdb_bit(byte, bit));
         }
@@ -64,7 +65,6 @@ impl LogicalUnit {
         if task.command.needs_ready {
             self.availability.check()?;
         }
-        self.check_command_with_sanitization(task.command)?;
         if task.command.writes {
             self.check_writable(read_only)?;
         }

@@ -254,6 +254,9 @@ fn while_it_goes_on_everything_else_is_refused_and_told_how_far_it_is() {
     let report = disk.unit.execute(A, &Cdb::new(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), data_out(&[]));
     assert!(matches!(report, Step::ReportLuns(_)));
     assert_eq!(disk.medium.log, []);
+    // START STOP UNIT with LOEJ, which is refused otherwise (libiscsi's Sanitize.Reset).
+    let info = disk.bad(&[0x1b, 1, 0, 0, 0x02, 0], &[]);
+    assert_eq!(info.additional, AdditionalSense::SANITIZE_IN_PROGRESS);
     disk.unit.set_sanitization(Sanitization::Idle);
     disk.good(&TEST_UNIT_READY, &[]);
 }
