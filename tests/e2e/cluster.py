@@ -162,9 +162,11 @@ def small(name):
     if not _small:
         _small["error"] = "the guest did not end"
         volumes = {n: server.volume(n, "128MiB", hosts=(guest_name(SMALL_GUEST),)) for n in ("offload", "pages", "drain", "chap")}
+        volumes["sanitize"] = server.volume("sanitize", "512MiB", hosts=(guest_name(SMALL_GUEST),))
         scripts = [
             ("offload.sh", ADDRESSES[0], *volumes["offload"]),
             ("sg.sh", ADDRESSES[0], *volumes["pages"]),
+            ("sanitize.sh", ADDRESSES[0], *volumes["sanitize"]),
             ("drain.sh", *volumes["drain"], *ADDRESSES[:3]),
             ("chap.sh", ADDRESSES[0], *volumes["chap"]),
         ]
@@ -188,6 +190,11 @@ def offload():
 @check("sg3-utils finds every page and command in order")
 def pages():
     small("sg.sh")
+
+
+@check("sg_sanitize erases and overwrites a volume, and sg_requests tells how far it is")
+def sanitized():
+    small("sanitize.sh")
 
 
 @check("a guest with one path goes where its drained or moved portal sends it, without an error")
