@@ -79,8 +79,9 @@ def run(block_size):
     second = free_port()
     server = Server(arguments=("--portal", f"127.0.0.1:{second}"))
     server.start()
-    # As large as it takes for atomic writes of 256 blocks of 4096 bytes; the file holds what is written.
-    server.pool(size="8GiB")
+    # As large as it takes for atomic writes of 256 blocks of 4096 bytes, and for SANITIZE to last the 5 s between which the
+    # suite's Reset looks whether it goes on; the file holds what is written.
+    server.pool(size="32GiB")
     server.volume("conformance", "1GiB", "--block-size", block_size, hosts=(ANY,))
     results = LOGS / f"results-{block_size}"
     first = server.url("conformance")
