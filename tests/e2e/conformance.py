@@ -47,7 +47,9 @@ READ_ONLY_SUITE = "ReadOnly"
 # What is tested through one portal: with two, its Reservations leaves the unit reserved through the second one, and Reset
 # finds it so.
 ONE_PORTAL_SUITE = "Sanitize"
-# Its Reset waits for the end of the operation in steps of 60 s, during which it answers no NOP-In, so that its session ends
+# The test of it that looks twice, 5 s apart, whether the operation goes on: it has a volume in a pool that is large enough.
+LONG_TEST, LONG_POOL = "Sanitize.Reset", "256GiB"
+# That test waits for the end of the operation in steps of 60 s, during which it answers no NOP-In, so that its session ends
 # after 30 s, and the next one hears of that first, for ever. Steps of 5 s have no other effect: what it checks it has
 # checked before.
 SHORT_SLEEPS = """
@@ -73,15 +75,21 @@ def suites():
     return dict.fromkeys(name.split(".")[1] for name in listed if name.startswith("ALL."))
 
 
+def one_portal_tests():
+    """The tests of ONE_PORTAL_SUITE but LONG_TEST, as arguments."""
+    listed = subprocess.run(["iscsi-test-cu", "-l"], capture_output=True, text=True).stdout.split()
+    tests = dict.fromkeys(name.removeprefix("ALL.") for name in listed if name.startswith(f"ALL.{ONE_PORTAL_SUITE}."))
+    return [word for test in tests if test != LONG_TEST for word in ("-s", test)]
+
+
 def run(block_size):
     """Runs the whole suite against a new volume by two portals, and ReadOnly against one that is granted read-only;
     returns the mark of each test."""
     second = free_port()
     server = Server(arguments=("--portal", f"127.0.0.1:{second}"))
     server.start()
-    # As large as it takes for atomic writes of 256 blocks of 4096 bytes, and for SANITIZE to last the 5 s between which the
-    # suite's Reset looks whether it goes on; the file holds what is written.
-    server.pool(size="32GiB")
+    # As large as it takes for atomic writes of 256 blocks of 4096 bytes; the file holds what is written.
+    server.pool(size="8GiB")
     server.volume("conformance", "1GiB", "--block-size", block_size, hosts=(ANY,))
     results = LOGS / f"results-{block_size}"
     first = server.url("conformance")
@@ -91,17 +99,22 @@ def run(block_size):
         command = [LAB / "conformance", "-t", "400", "-o", results, *others, *urls]
         subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_SECONDS)
         of_one_portal = LOGS / f"results-{block_size}-one-portal"
-        command = [LAB / "conformance", "-t", "400", "-o", of_one_portal, "-s", ONE_PORTAL_SUITE, first]
+        command = [LAB / "conformance", "-t", "400", "-o", of_one_portal, *one_portal_tests(), first]
+        subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_SECONDS)
+        of_long = LOGS / f"results-{block_size}-long"
+        server.pool("large", size=LONG_POOL)
+        server.volume("long", "1GiB", "--pool", "large", "--block-size", block_size, hosts=(ANY,))
+        command = [LAB / "conformance", "-t", "400", "-o", of_long, "-s", LONG_TEST, server.url("long")]
         subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_SECONDS, env=with_short_sleeps())
         of_read_only = LOGS / f"results-{block_size}-read-only"
-        server.cli("volume", "create", "read-only", "1GiB", "--block-size", block_size)
+        server.cli("volume", "create", "read-only", "1GiB", "--pool", "p", "--block-size", block_size)
         server.cli("volume", "grant", "read-only", "any", "--read-only")
         command = [LAB / "conformance", "-t", "400", "-o", of_read_only, "-s", READ_ONLY_SUITE, server.url("read-only")]
         subprocess.run(command, stdout=log, stderr=log, timeout=SUITE_SECONDS)
     expect(server.alive(), lambda: f"the server did not survive:\n{server.tail()}")
     server.stop()
     # A third word, if any, is what the suite says of a skipped test.
-    lines = [line for file in (results, of_one_portal, of_read_only) for line in file.read_text().splitlines()]
+    lines = [line for file in (results, of_one_portal, of_long, of_read_only) for line in file.read_text().splitlines()]
     return {line.split()[1]: line.split()[0] for line in lines}
 
 
@@ -126,7 +139,8 @@ def write_page(by_size, seconds):
         f"# Conformance\n\nlibiscsi's `iscsi-test-cu --dataloss --allow-sanitize` (Debian package libiscsi-bin {version}), the "
         f"whole suite of {len(by_size[sizes[0]])} tests, through two portals against a thin volume of 1 GiB, the suite "
         f"{ONE_PORTAL_SUITE} through one (its Reservations leaves the volume reserved through the second, where Reset finds it "
-        "so) and with its waiting between two polls, in which it answers no NOP-In, cut from 60 s to 5, the suite "
+        f"so), its Reset against a volume in a pool of {LONG_POOL}, large enough for it to find the operation under way twice, and "
+        "with its waiting between two polls, in which it answers no NOP-In, cut from 60 s to 5, the suite "
         f"{READ_ONLY_SUITE} once more against one that is granted read-only. "
         "`tests/e2e/conformance.py --update` writes this page; without `--update` it fails if a test that passed does not any "
         "more, or if one fails or is skipped without a reason here.\n\n"
