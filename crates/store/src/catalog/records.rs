@@ -1,6 +1,8 @@
 //! What the catalog holds, as values.
 
-use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId};
+use crate::format::{
+    BLOCK_SIZE, DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId,
+};
 use std::collections::BTreeMap;
 
 /// The counters and marks of a pool.
@@ -165,6 +167,13 @@ pub(crate) struct SanitizeRecord {
     pub(crate) unrestricted_exit: bool,
     /// What the volume is overwritten with, again and again; nothing if it is empty.
     pub(crate) pattern: Vec<u8>,
+}
+
+impl SanitizeRecord {
+    /// True for what a volume can be overwritten with: 512 bytes, or a block.
+    pub(crate) fn is_pattern(bytes: &[u8]) -> bool {
+        [512, BLOCK_SIZE].contains(&bytes.len())
+    }
 }
 
 /// All of the catalog but the facts.

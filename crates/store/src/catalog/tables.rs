@@ -184,6 +184,9 @@ fn read_sanitizing(
         let Some(phase) = SanitizePhase::from_code(phase) else {
             return Ok(Err(format!("phase {phase} of a sanitizing is not known")));
         };
+        if !pattern.is_empty() && !SanitizeRecord::is_pattern(pattern) {
+            return Ok(Err(format!("a volume cannot be overwritten with {} bytes", pattern.len())));
+        }
         let unrestricted_exit = flags & SANITIZE_UNRESTRICTED_EXIT != 0;
         records.insert(id.value(), SanitizeRecord { phase, unrestricted_exit, pattern: pattern.to_vec() });
     }

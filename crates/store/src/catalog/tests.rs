@@ -122,6 +122,17 @@ fn records_come_back_as_they_were() {
 }
 
 #[test]
+fn a_pattern_that_fills_no_block_is_damage() {
+    for bytes in [1, 511, 513, 4095, 8192] {
+        let mut changes = changes();
+        changes.sanitizing[0].1.as_mut().expect("a record").pattern = vec![0xa5; bytes];
+        let catalog = Catalog::create(disk(), label(), source(99), &changes).unwrap();
+        let refused = catalog.image().map(drop);
+        assert!(refused.is_err_and(|error| error.kind == ErrorKind::Corrupt), "{bytes}");
+    }
+}
+
+#[test]
 fn it_grows_by_slabs_that_the_label_names() {
     let disk = disk();
     let catalog = Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap();

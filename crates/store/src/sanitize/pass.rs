@@ -346,13 +346,13 @@ impl State {
             left.segments += 1;
             left.live += u64::from(segment.live);
             left.damaged |= segment.damaged;
-            left.empty |= segment.phase == Phase::Sealed && segment.live == 0 && segment.is_settled();
+            let settled = segment.is_settled();
+            left.empty |= settled && segment.live == 0;
+            left.on_the_way |=
+                segment.phase == Phase::Evacuated || (segment.phase == Phase::Sealed && !settled);
         }
-        let ends = |phase, settled: bool| phase == Phase::Evacuated || (phase == Phase::Sealed && !settled);
-        let unwiped = self.segments.iter().filter(|(_, segment)| slabs.needs_wiping(segment.slab));
-        let waits = unwiped.into_iter().any(|(_, segment)| ends(segment.phase, segment.is_settled()));
         let accounted = wide(self.segments.iter().count()) + slabs.free() + u64::from(slabs.catalog());
-        left.on_the_way = waits || accounted != u64::from(slabs.total()) || slabs.unwiped() > 0;
+        left.on_the_way |= accounted != u64::from(slabs.total()) || slabs.unwiped() > 0;
         left
     }
 

@@ -1,12 +1,9 @@
 //! Sanitizing a volume: what its users ask for. What is done about it is in [`crate::sanitize`].
 
 use super::StoreVolume;
-use crate::format::BLOCK_SIZE;
+use crate::catalog::SanitizeRecord;
 use block::{ErrorKind, Result, SanitizeMethod};
 use std::sync::Arc;
-
-/// Bytes of the patterns that a volume can be overwritten with.
-const PATTERN_BYTES: [usize; 2] = [512, BLOCK_SIZE];
 
 impl StoreVolume {
     /// True unless it is a snapshot.
@@ -21,7 +18,7 @@ impl StoreVolume {
         }
         let pattern = match method {
             SanitizeMethod::BlockErase => Vec::new(),
-            SanitizeMethod::Overwrite(bytes) if !PATTERN_BYTES.contains(&bytes.len()) => {
+            SanitizeMethod::Overwrite(bytes) if !SanitizeRecord::is_pattern(&bytes) => {
                 let message = format!("a pattern of {} bytes is none", bytes.len());
                 return Err(self.shared.error(ErrorKind::Invalid, message));
             }
