@@ -1,12 +1,11 @@
 //! Which snapshots of a schedule are kept.
 
-use super::when::{DAY_MS, MONDAY_MS, WEEK_MS};
+use super::when::{DAY_MS, HOUR_MS, MONDAY_MS, WEEK_MS};
 use crate::calendar::Moment;
 use crate::{Error, Result, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-const HOUR_MS: u64 = DAY_MS / 24;
 /// Most snapshots that a schedule keeps of a volume.
 const KEPT_MAX: u32 = 400;
 
