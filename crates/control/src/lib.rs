@@ -5,7 +5,6 @@
 //! over the real engine and over the simulated one in [`simulated`].
 
 mod access;
-mod calendar;
 mod chap;
 mod engine;
 mod error;
@@ -29,6 +28,7 @@ mod snapshots;
 mod space;
 mod state;
 mod targets;
+mod utc;
 mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};

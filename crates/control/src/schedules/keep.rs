@@ -1,8 +1,7 @@
 //! Which snapshots of a schedule are kept.
 
-use super::when::{DAY_MS, HOUR_MS, MONDAY_MS, WEEK_MS};
-use crate::calendar::Moment;
-use crate::{Error, Result, VolumeId};
+use crate::{Error, Result, VolumeId, utc};
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -49,27 +48,32 @@ impl Keep {
     pub fn expired(self, snapshots: &[(u64, VolumeId)]) -> Vec<VolumeId> {
         let mut newest_first = snapshots.to_vec();
         newest_first.sort_by(|one, other| other.cmp(one));
-        let month = |at: u64| {
-            let Moment { year, month, .. } = Moment::from_unix_ms(at);
-            year * 12 + month
-        };
-        let week = |at: u64| (at + WEEK_MS - MONDAY_MS) / WEEK_MS;
         let mut kept: BTreeSet<VolumeId> = newest_first.iter().take(1).map(|(_, id)| *id).collect();
         let last = usize::try_from(self.last).unwrap_or(usize::MAX);
         kept.extend(newest_first.iter().take(last).map(|(_, id)| *id));
-        kept.extend(newest_of(&newest_first, self.hourly, |at| at / HOUR_MS));
-        kept.extend(newest_of(&newest_first, self.daily, |at| at / DAY_MS));
+        kept.extend(newest_of(&newest_first, self.hourly, |at| (at.date(), at.hour())));
+        kept.extend(newest_of(&newest_first, self.daily, DateTime::date));
         kept.extend(newest_of(&newest_first, self.weekly, week));
-        kept.extend(newest_of(&newest_first, self.monthly, month));
+        kept.extend(newest_of(&newest_first, self.monthly, |at| (at.year(), at.month())));
         newest_first.iter().rev().map(|(_, id)| *id).filter(|id| !kept.contains(id)).collect()
     }
 }
 
+/// The year and week of a moment; weeks begin on Mondays.
+fn week(at: DateTime) -> (i16, i8) {
+    let week = at.date().iso_week_date();
+    (week.year(), week.week())
+}
+
 /// The newest snapshot of each of the last `count` periods that have any.
-fn newest_of(newest_first: &[(u64, VolumeId)], count: u32, period: impl Fn(u64) -> u64) -> Vec<VolumeId> {
-    let mut found: Vec<(u64, VolumeId)> = Vec::new();
+fn newest_of<P: PartialEq>(
+    newest_first: &[(u64, VolumeId)],
+    count: u32,
+    period: impl Fn(DateTime) -> P,
+) -> Vec<VolumeId> {
+    let mut found: Vec<(P, VolumeId)> = Vec::new();
     for (at, id) in newest_first {
-        let period = period(*at);
+        let period = period(utc::at(*at));
         if found.last().is_none_or(|(last, _)| *last != period) {
             if found.len() >= usize::try_from(count).unwrap_or(usize::MAX) {
                 break;
@@ -82,6 +86,7 @@ fn newest_of(newest_first: &[(u64, VolumeId)], count: u32, period: impl Fn(u64) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::when::{DAY_MS, HOUR_MS};
     use super::*;
 
     fn id(number: u64) -> VolumeId {

@@ -49,7 +49,7 @@ impl ScheduleRecord {
     /// The name of snapshots made at a time: the pattern with `{schedule}`, `{date}` (20261122) and `{time}` (210533,
     /// UTC) put in.
     pub(super) fn snapshot_name(&self, unix_ms: u64) -> String {
-        let stamp = crate::calendar::Moment::from_unix_ms(unix_ms).stamp();
+        let stamp = crate::utc::stamp(unix_ms);
         let (date, time) = stamp.split_once('-').unwrap_or((&stamp, ""));
         let named = self.pattern.replace("{schedule}", self.name.as_str());
         named.replace("{date}", date).replace("{time}", time)

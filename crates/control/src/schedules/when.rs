@@ -127,7 +127,7 @@ impl From<Every> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::Moment;
+    use crate::utc::stamp;
 
     #[test]
     fn schedules_are_in_step_with_the_calendar() {
@@ -149,8 +149,8 @@ mod tests {
         ] {
             let parsed = Every::parse(every).unwrap();
             let next = parsed.next_after(now);
-            assert_eq!(Moment::from_unix_ms(next).stamp(), first, "{every}");
-            assert_eq!(Moment::from_unix_ms(parsed.next_after(next)).stamp(), second, "{every}");
+            assert_eq!(stamp(next), first, "{every}");
+            assert_eq!(stamp(parsed.next_after(next)), second, "{every}");
             assert_eq!(Every::parse(&parsed.to_string()).unwrap(), parsed, "{every} as {parsed}");
         }
         assert_eq!(Every::parse("weekly@sun@02:30").unwrap().next_after(0), (3 * 24 * 60 + 150) * MINUTE_MS);

@@ -1,7 +1,6 @@
 //! Changes to snapshots: making them, of several volumes at one instant; deleting them; cloning.
 
 use super::{Origin, OriginSnapshot, SnapshotRecord, SnapshotView};
-use crate::calendar::Moment;
 use crate::{
     Error, ErrorKind, Group, Name, Outcome, PoolEngine, PoolId, Result, ScheduleId, SnapshotSetId, State,
     VolumeId, VolumeRecord, VolumeView,
@@ -35,7 +34,7 @@ impl State {
     ///
     /// # Errors
     /// `Exists`, if it was chosen by the user.
-    fn snapshot_name(&self, volumes: &[VolumeRecord], name: Option<&str>, now: Moment) -> Result<Name> {
+    fn snapshot_name(&self, volumes: &[VolumeRecord], name: Option<&str>, now_unix_ms: u64) -> Result<Name> {
         if let Some(name) = name {
             let taken_by = |name: &Name| {
                 volumes.iter().find(|volume| self.snapshots_of(volume.id).any(|other| other.name == *name))
@@ -50,7 +49,7 @@ impl State {
                 }
             };
         }
-        self.free_snapshot_name(volumes, &now.stamp())
+        self.free_snapshot_name(volumes, &crate::utc::stamp(now_unix_ms))
     }
 
     /// `wanted`, or if one of the volumes has a snapshot of that name, with a number behind.
@@ -129,8 +128,7 @@ impl Group {
         let (volumes, name, engine) = {
             let state = self.state.read();
             let volumes = state.volumes_to_snapshot(&new.volumes)?;
-            let name =
-                state.snapshot_name(&volumes, new.name.as_deref(), Moment::from_unix_ms(now_unix_ms))?;
+            let name = state.snapshot_name(&volumes, new.name.as_deref(), now_unix_ms)?;
             state.check_room_for_snapshots(&volumes)?;
             let engine = volumes.first().map(|first| state.engine_of(first)).transpose()?;
             (volumes, name, engine)

@@ -1,7 +1,6 @@
 //! Going back to a snapshot, and volumes that are there to be cloned.
 
 use super::{NewSnapshot, SnapshotRecord, SnapshotView};
-use crate::calendar::Moment;
 use crate::reservations::PoolReservations;
 use crate::volumes::in_use;
 use crate::{
@@ -64,7 +63,7 @@ impl Group {
         let to = state.find_snapshot(volume, snapshot)?.clone();
         let volumes = std::slice::from_ref(volume);
         state.check_room_for_snapshots(volumes)?;
-        let stamp = Moment::from_unix_ms(now_unix_ms).stamp();
+        let stamp = crate::utc::stamp(now_unix_ms);
         let safety = SnapshotRecord {
             id: VolumeId::from_random(self.runtime.random_id()),
             name: state.free_snapshot_name(volumes, &format!("{stamp}-before-rollback"))?,
