@@ -44,7 +44,7 @@ impl SystemPool {
         let index = self.disks.iter().position(|open| open.disk.info().name == path).ok_or_else(missing)?;
         let open = self.disks.get(index).cloned().ok_or_else(missing)?;
         let size_bytes = blocking(move || open.grow(size_bytes)).await??;
-        self.pool.grow_disk(size_bytes).await?;
+        self.pool.grow_disk(u16::try_from(index).unwrap_or(u16::MAX), size_bytes).await?;
         if let Some(facts) = self.facts.lock().get_mut(index) {
             facts.size_bytes = size_bytes;
         }

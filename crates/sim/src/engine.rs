@@ -20,6 +20,8 @@ pub struct Setup {
     pub dirty_nodes_max: u64,
     /// Tell the disk what is free.
     pub discard: bool,
+    /// How many copies there are.
+    pub class: store::Redundancy,
 }
 
 /// A volume or snapshot as an engine lists it.
@@ -52,6 +54,8 @@ pub struct Gauges {
     pub headroom_bytes: u64,
     /// What new data may take.
     pub free_bytes: u64,
+    /// Disks that do not count any more.
+    pub lost: Vec<usize>,
     /// Why it takes no writes, if so.
     pub read_only: Option<String>,
 }
@@ -69,18 +73,18 @@ pub struct Findings {
 
 /// A kind of engine.
 pub trait Engine: Send + Sync + 'static {
-    /// Makes a pool on `disk`.
+    /// Makes a pool on `disks`.
     fn create(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>>;
 
-    /// Opens the pool on `disk`.
+    /// Opens the pool on `disks`.
     fn open(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>>;
@@ -105,8 +109,8 @@ pub trait EnginePool: Send + Sync + 'static {
     fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>>;
     /// Makes a volume with the content of another or of a snapshot.
     fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>>;
-    /// The disk has grown.
-    fn grow_disk(&self, size_bytes: u64) -> BoxFuture<'_, Result<()>>;
+    /// Disk `index` has grown.
+    fn grow_disk(&self, index: u16, size_bytes: u64) -> BoxFuture<'_, Result<()>>;
     /// Makes a checkpoint.
     fn checkpoint(&self) -> BoxFuture<'_, Result<()>>;
     /// Finishes background work.
@@ -134,6 +138,7 @@ impl Store {
     fn options(&self, setup: Setup) -> store::PoolOptions {
         store::PoolOptions {
             slab_bytes: Some(setup.slab_bytes),
+            redundancy: setup.class,
             map_cache_bytes: setup.map_cache_bytes,
             checkpoint_log_bytes: setup.checkpoint_log_bytes,
             checkpoint_interval: setup.checkpoint_interval,
@@ -153,26 +158,26 @@ impl Default for Store {
 impl Engine for Store {
     fn create(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
         let options = self.options(setup);
         Box::pin(async move {
-            let pool = store::Pool::create(vec![disk], "sim", options, runtime).await?;
+            let pool = store::Pool::create(disks, "sim", options, runtime).await?;
             Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
         })
     }
 
     fn open(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
         let options = self.options(setup);
         Box::pin(async move {
-            let pool = store::Pool::open(vec![disk], options, runtime).await?;
+            let pool = store::Pool::open(disks, options, runtime).await?;
             Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
         })
     }
@@ -183,6 +188,16 @@ impl Engine for Store {
 }
 
 struct StorePool(Arc<store::Pool>);
+
+impl StorePool {
+    fn lost(&self) -> Vec<usize> {
+        let disks = self.0.disks().into_iter();
+        disks
+            .filter(|disk| disk.state == store::DiskState::Lost)
+            .map(|disk| usize::from(disk.index))
+            .collect()
+    }
+}
 
 impl EnginePool for StorePool {
     fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>> {
@@ -220,8 +235,8 @@ impl EnginePool for StorePool {
         Box::pin(self.0.clone_volume(source, clone, Vec::new()))
     }
 
-    fn grow_disk(&self, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.grow_disk(size_bytes))
+    fn grow_disk(&self, index: u16, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.grow_disk(index, size_bytes))
     }
 
     fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
@@ -249,6 +264,7 @@ impl EnginePool for StorePool {
             map_bytes: status.map_bytes,
             headroom_bytes: status.headroom_bytes,
             free_bytes: status.free_bytes,
+            lost: self.lost(),
             read_only: match status.health {
                 store::Health::ReadOnly(why) => Some(why),
                 _ => None,

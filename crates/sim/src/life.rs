@@ -37,18 +37,20 @@ struct Running {
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) executor: Executor,
-    pub(crate) disk: SimDisk,
+    pub(crate) disks: Vec<SimDisk>,
     pub(crate) model: Mutex<Model>,
     pub(crate) counts: Mutex<Counts>,
     pub(crate) verdict: Mutex<Option<Violation>>,
     pub(crate) volumes_made: Mutex<u32>,
+    /// Disks that were lost once.
+    pub(crate) victims: Mutex<Vec<usize>>,
 }
 
 /// What the clients of one life share.
 pub(crate) struct Life {
     pub(crate) world: Arc<World>,
     pub(crate) pool: Arc<dyn EnginePool>,
-    pub(crate) handle: DiskHandle,
+    pub(crate) handles: Vec<DiskHandle>,
     pub(crate) faults: Faults,
     state: Mutex<LifeState>,
 }
@@ -74,13 +76,25 @@ impl World {
         }
     }
 
+    /// The machine has crashed.
+    pub(crate) fn crashed(&self) -> bool {
+        self.disks.iter().any(SimDisk::crashed)
+    }
+
+    /// Crashes at the `steps`-th step of any disk from now.
+    pub(crate) fn crash_after(&self, steps: u64) {
+        if let Some(disk) = self.disks.first() {
+            disk.crash_after(steps);
+        }
+    }
+
     pub(crate) fn count(&self, name: &'static str) {
         self.counts.lock().add(name);
     }
 
     /// True when nothing that happens from now on counts: the machine has crashed, or the engine was wrong.
     pub(crate) fn is_over(&self) -> bool {
-        self.disk.crashed() || self.verdict.lock().is_some()
+        self.crashed() || self.verdict.lock().is_some()
     }
 
     pub(crate) fn new_volume_id(&self) -> VolumeId {
@@ -97,10 +111,19 @@ impl Life {
     pub(crate) fn new(
         world: &Arc<World>,
         pool: Arc<dyn EnginePool>,
-        handle: DiskHandle,
+        handles: Vec<DiskHandle>,
         faults: Faults,
     ) -> Self {
-        Self { world: Arc::clone(world), pool, handle, faults, state: Mutex::default() }
+        Self { world: Arc::clone(world), pool, handles, faults, state: Mutex::default() }
+    }
+
+    /// Sectors that `choose` accepts on the disks that count: what a lost disk has is out of the engine's reach.
+    pub(crate) fn find_on_disks(&self, choose: &impl Fn(&[u8]) -> bool) -> Vec<u64> {
+        let lost = self.pool.gauges().lost;
+        let victims = self.world.victims.lock().clone();
+        let disks = self.world.disks.iter().enumerate();
+        let disks = disks.filter(|(index, _)| !lost.contains(index) && !victims.contains(index));
+        disks.flat_map(|(_, disk)| disk.find(choose)).collect()
     }
 
     /// Registers an operation, so that it is missed when it gets no answer; its number and start.

@@ -4,12 +4,13 @@ use crate::disk::{Faults, Latency};
 use crate::engine::Setup;
 use crate::rng::Rng;
 use std::time::Duration;
+use store::Redundancy;
 
 /// The surroundings of one schedule.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Size of the disk at first, in bytes.
-    pub disk_bytes: u64,
+    /// Sizes of the disks at first, in bytes.
+    pub disks: Vec<u64>,
     /// What the disk writes whole: 512 or 4096 bytes.
     pub unit_bytes: usize,
     /// How fast the disk is.
@@ -53,7 +54,7 @@ pub struct LifePlan {
 impl Plan {
     /// The plan of a seed. Engines that never `collects` get a disk that is not filled.
     #[must_use]
-    pub fn new(rng: &mut Rng, collects: bool) -> Self {
+    pub fn new(rng: &mut Rng, collects: bool, several: bool) -> Self {
         let mixture = match rng.below(100) {
             0..45 => Mixture::Any,
             45..60 => Mixture::Contention,
@@ -64,8 +65,8 @@ impl Plan {
         let slab_bytes = rng.pick(&[64 << 10, 64 << 10, 128 << 10, 256 << 10]);
         let slabs = if mixture == Mixture::Full { rng.between(96, 150) } else { rng.between(100, 250) };
         let disk_bytes = if collects { (2 << 20) + slabs * slab_bytes } else { 256 << 20 };
-        Self {
-            disk_bytes,
+        let mut plan = Self {
+            disks: vec![disk_bytes],
             unit_bytes: rng.pick(&[512, 512, 4096]),
             latency: Latency {
                 immediate_percent: rng.pick(&[0, 0, 30, 95]),
@@ -74,7 +75,30 @@ impl Plan {
             setup: Self::setup(rng, slab_bytes),
             lives: rng.between(2, 4),
             mixture,
+        };
+        if several {
+            plan.add_disks(rng, slabs * slab_bytes);
         }
+        plan
+    }
+
+    /// A class, and disks that together hold about what the one disk would.
+    fn add_disks(&mut self, rng: &mut Rng, bytes: u64) {
+        let class = rng.pick(&[
+            Redundancy::Single,
+            Redundancy::Mirror2,
+            Redundancy::Mirror2,
+            Redundancy::Mirror2,
+            Redundancy::Mirror3,
+        ]);
+        let least = class.copies() as u64;
+        let count = rng.between(least.max(2), 4).max(least);
+        let each = bytes * least / count;
+        let slab = self.setup.slab_bytes;
+        // The catalog, and more than its share, so that unequal disks hold enough.
+        let size = |rng: &mut Rng| (4 << 20) + each.next_multiple_of(slab) + slab * rng.between(8, 60);
+        self.setup.class = class;
+        self.disks = (0..count).map(|_| size(rng)).collect();
     }
 
     fn setup(rng: &mut Rng, slab_bytes: u64) -> Setup {
@@ -85,6 +109,7 @@ impl Plan {
             checkpoint_interval: Duration::from_millis(rng.pick(&[2, 20, 500, 30_000])),
             dirty_nodes_max: rng.pick(&[1, 8, 64, 32 << 10]),
             discard: rng.percent(70),
+            class: Redundancy::Single,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::clients;
 use crate::counts::Counts;
-use crate::disk::{Crash, DiskHandle, Faults, SimDisk};
+use crate::disk::{Crash, DiskCounts, DiskHandle, Failure, Faults, SimDisk};
 use crate::engine::{Engine, EnginePool};
 use crate::executor::{Executor, Outcome};
 use crate::life::{Life, World};
@@ -73,6 +73,8 @@ struct Runner {
     world: Arc<World>,
     rng: Rng,
     created: bool,
+    /// The disks of an opening that was not finished: who tries again tries with the same.
+    given: Option<Vec<usize>>,
 }
 
 /// Runs the schedule of `seed` on `engine`, whose disk is wrapped by `wrap`, if given.
@@ -81,20 +83,46 @@ struct Runner {
 /// The engine broke a promise.
 pub fn run(engine: &Arc<dyn Engine>, seed: u64, wrap: Option<Wrap>) -> Result<Passed, Box<Failed>> {
     let mut rng = Rng::new(seed);
-    let plan = Plan::new(&mut rng.fork(), engine.collects());
+    let plan = Plan::new(&mut rng.fork(), engine.collects(), false);
+    run_plan(engine, seed, rng, plan, wrap)
+}
+
+/// As [`run`], on several disks.
+///
+/// # Errors
+/// The engine broke a promise.
+pub fn run_several(engine: &Arc<dyn Engine>, seed: u64, wrap: Option<Wrap>) -> Result<Passed, Box<Failed>> {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::new(&mut rng.fork(), engine.collects(), true);
+    run_plan(engine, seed, rng, plan, wrap)
+}
+
+fn run_plan(
+    engine: &Arc<dyn Engine>,
+    seed: u64,
+    mut rng: Rng,
+    plan: Plan,
+    wrap: Option<Wrap>,
+) -> Result<Passed, Box<Failed>> {
     let executor = Executor::new(rng.fork());
-    let disk = SimDisk::new(plan.disk_bytes, plan.unit_bytes, plan.latency, &executor, rng.fork());
+    let first = SimDisk::new(plan.disks[0], plan.unit_bytes, plan.latency, &executor, rng.fork());
+    let mut disks = vec![first];
+    for (number, size) in plan.disks.iter().enumerate().skip(1) {
+        let another = disks[0].beside(number, *size, rng.fork());
+        disks.push(another);
+    }
     let world = World {
         plan,
         executor,
-        disk,
+        disks,
         model: Mutex::new(Model::new()),
         counts: Mutex::new(Counts::default()),
         verdict: Mutex::new(None),
         volumes_made: Mutex::new(0),
+        victims: Mutex::default(),
     };
     let world = Arc::new(world);
-    let mut runner = Runner { engine: Arc::clone(engine), wrap, world, rng, created: false };
+    let mut runner = Runner { engine: Arc::clone(engine), wrap, world, rng, created: false, given: None };
     let result = runner.run(seed);
     runner.world.executor.kill_all();
     result
@@ -113,9 +141,15 @@ impl Runner {
                 return Err(Box::new(Failed { seed, life, violation, plan }));
             }
         }
-        let disk = self.world.disk.counts();
         let mut counts = self.world.counts.lock().clone();
         counts.add("schedules");
+        for disk in self.world.disks.iter().map(SimDisk::counts) {
+            Self::add_disk(&mut counts, &disk);
+        }
+        Ok(Passed { counts, trace: self.world.executor.trace() })
+    }
+
+    fn add_disk(counts: &mut Counts, disk: &DiskCounts) {
         for (name, count) in [
             ("disk reads", disk.reads),
             ("disk writes", disk.writes),
@@ -130,7 +164,6 @@ impl Runner {
         ] {
             counts.add_many(name, count);
         }
-        Ok(Passed { counts, trace: self.world.executor.trace() })
     }
 
     /// One life, and what comes after it.
@@ -139,15 +172,24 @@ impl Runner {
         say(format_args!("==== life {plan:?}"));
         let in_opening = plan.crash_in_opening.is_some() && !last;
         let ends_last = last;
-        let handle = self.world.disk.attach();
+        let handles: Vec<_> = self.world.disks.iter().map(SimDisk::attach).collect();
+        let wrap = self.wrap;
+        let wrapped = |handle: &DiskHandle| match wrap {
+            None => Arc::new(handle.clone()) as Arc<dyn Disk>,
+            Some(wrap) => wrap(handle.clone()),
+        };
+        let loss = self.loss(last, plan.faults != Faults::default());
+        let there = match self.given.take() {
+            Some(given) => given,
+            None => self.disks_given(loss.map(|loss| loss.0)),
+        };
         let shared = Arc::new(Mutex::new(None));
         let main = live(Start {
             world: Arc::clone(&self.world),
             engine: Arc::clone(&self.engine),
-            disk: self
-                .wrap
-                .map_or_else(|| Arc::new(handle.clone()) as Arc<dyn Disk>, |wrap| wrap(handle.clone())),
-            handle,
+            disks: there.iter().filter_map(|index| handles.get(*index)).map(wrapped).collect(),
+            loss,
+            handles,
             plan: LifePlan { crash_in_opening: plan.crash_in_opening.filter(|_| in_opening), ..plan },
             rng: self.rng.fork(),
             created: self.created,
@@ -162,6 +204,7 @@ impl Runner {
         }
         let running = life.as_ref().map(|life| life.running()).unwrap_or_default();
         self.created |= life.is_some();
+        self.given = life.is_none().then_some(there);
         match outcome {
             Outcome::Done(End::Refused(why)) => return Err(why),
             Outcome::Done(End::Closed) => self.after_closing(life),
@@ -173,6 +216,43 @@ impl Runner {
             Outcome::Endless => return Err(format!("runs without end: {running:?}")),
         }
         Ok(())
+    }
+
+    /// Which disk is lost in the next life, after how many of its operations, and how. No draw for one disk.
+    fn loss(&mut self, last: bool, faults: bool) -> Option<(usize, u64, Failure)> {
+        let count = self.world.disks.len();
+        let mut victims = self.world.victims.lock();
+        let more = victims.len() + 1 < self.world.plan.setup.class.copies();
+        if count == 1 || last || !self.created || !more || !self.rng.percent(50) {
+            return None;
+        }
+        let disk = self.rng.index(count);
+        if victims.contains(&disk) {
+            return None;
+        }
+        victims.push(disk);
+        self.world.count("disks lost at work");
+        let failure = self.rng.pick(&[Failure::Errors, Failure::Hangs]);
+        // Where faults may have cost the other disk before, hanging would be for ever.
+        let failure = if faults { Failure::Errors } else { failure };
+        Some((disk, self.rng.logarithmic(400), failure))
+    }
+
+    /// The disks that are given to the engine: those lost in former lives are there again or not.
+    fn disks_given(&mut self, lost_now: Option<usize>) -> Vec<usize> {
+        let victims = self.world.victims.lock().clone();
+        let mut given = Vec::new();
+        // More can be lost in one life, by faults and for good, than the pool can do without: not as missing disks.
+        let too_many = victims.len() >= self.world.plan.setup.class.copies();
+        for index in 0..self.world.disks.len() {
+            let lost = victims.contains(&index) && Some(index) != lost_now && !too_many;
+            if !lost || self.rng.percent(50) {
+                given.push(index);
+            } else {
+                self.world.count("openings without a disk");
+            }
+        }
+        given
     }
 
     /// The pool was closed: everything must survive, whatever happens.
@@ -190,11 +270,18 @@ impl Runner {
 
     /// The process or the machine ends here.
     fn after_crash(&mut self, life: Option<Arc<Life>>, how: &'static str) {
-        let machine = self.rng.percent(70) || self.world.disk.flush_failed();
+        let lost = life.iter().flat_map(|life| life.pool.gauges().lost);
+        for disk in lost {
+            let mut victims = self.world.victims.lock();
+            if !victims.contains(&disk) {
+                victims.push(disk);
+            }
+        }
+        let machine = self.rng.percent(70) || self.world.disks.iter().any(SimDisk::flush_failed);
         let crash = if machine { Crash::Machine } else { Crash::Process };
-        self.world.disk.crash_now();
+        self.world.disks.iter().for_each(SimDisk::crash_now);
         self.world.executor.kill_all();
-        self.world.disk.settle(crash);
+        self.world.disks.iter().for_each(|disk| disk.settle(crash));
         let mut model = self.world.model.lock();
         for fork in life.iter().flat_map(|life| life.forks()) {
             let buffered = model.volume(&fork.source).is_some_and(|source| source.buffered);
@@ -212,8 +299,9 @@ impl Runner {
 struct Start {
     world: Arc<World>,
     engine: Arc<dyn Engine>,
-    disk: Arc<dyn Disk>,
-    handle: DiskHandle,
+    disks: Vec<Arc<dyn Disk>>,
+    loss: Option<(usize, u64, Failure)>,
+    handles: Vec<DiskHandle>,
     plan: LifePlan,
     rng: Rng,
     created: bool,
@@ -224,9 +312,9 @@ struct Start {
 impl Start {
     /// Opens the pool, or makes it if it was never finished.
     async fn open(&self) -> Result<Arc<dyn EnginePool>, String> {
-        let (disk, setup) = (Arc::clone(&self.disk), self.world.plan.setup);
+        let (disks, setup) = (self.disks.clone(), self.world.plan.setup);
         let runtime: Arc<dyn Runtime> = Arc::new(self.world.executor.clone());
-        let opened = self.engine.open(Arc::clone(&disk), setup, Arc::clone(&runtime)).await;
+        let opened = self.engine.open(disks.clone(), setup, Arc::clone(&runtime)).await;
         match opened {
             Ok(pool) => {
                 self.world.counts.lock().add_many("batches replayed", pool.gauges().replayed);
@@ -235,25 +323,29 @@ impl Start {
             }
             Err(error) if self.created => Err(format!("the pool does not open: {:?} {error}", error.kind)),
             Err(_) => {
-                let created = self.engine.create(disk, setup, runtime).await;
+                let created = self.engine.create(disks, setup, runtime).await;
                 created.map_err(|error| format!("the pool cannot be made: {:?} {error}", error.kind))
             }
         }
     }
 }
 
+fn set_faults(world: &World, faults: Faults) {
+    world.disks.iter().for_each(|disk| disk.set_faults(faults));
+}
+
 async fn live(mut start: Start) -> End {
     let world = Arc::clone(&start.world);
-    world.disk.set_faults(Faults::default());
+    set_faults(&world, Faults::default());
     if let Some(steps) = start.plan.crash_in_opening {
-        world.disk.crash_after(steps);
+        world.crash_after(steps);
     }
     let pool = match start.open().await {
         Ok(pool) => pool,
-        Err(_) if world.disk.crashed() => return End::Unfinished,
+        Err(_) if world.crashed() => return End::Unfinished,
         Err(why) => return End::Refused(why),
     };
-    let life = Arc::new(Life::new(&world, pool, start.handle.clone(), start.plan.faults));
+    let life = Arc::new(Life::new(&world, pool, start.handles.clone(), start.plan.faults));
     *start.life.lock() = Some(Arc::clone(&life));
     watch(&life);
     let mut rng = start.rng.fork();
@@ -261,10 +353,13 @@ async fn live(mut start: Start) -> End {
     if start.last || world.is_over() {
         return finish(&life, &mut rng, true).await;
     }
-    world.disk.set_faults(start.plan.faults);
-    world.disk.crash_after(start.plan.crash_after);
+    set_faults(&world, start.plan.faults);
+    if let Some((disk, operations, failure)) = start.loss {
+        world.disks[disk].die_after(operations, failure);
+    }
+    world.crash_after(start.plan.crash_after);
     clients::work(&life, &mut rng, start.plan.clients, start.plan.operations).await;
-    world.disk.set_faults(Faults::default());
+    set_faults(&world, Faults::default());
     world.count("work ended without a crash");
     finish(&life, &mut rng, false).await
 }

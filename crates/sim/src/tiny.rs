@@ -154,12 +154,13 @@ impl Content {
 impl Engine for Tiny {
     fn create(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         _setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
         let bug = self.bug;
         Box::pin(async move {
+            let disk = disks.into_iter().next().expect("a disk");
             let shared = Shared { log: Log::new(disk), state: Mutex::default(), bug, runtime };
             Ok(Arc::new(shared).open())
         })
@@ -167,12 +168,13 @@ impl Engine for Tiny {
 
     fn open(
         &self,
-        disk: Arc<dyn Disk>,
+        disks: Vec<Arc<dyn Disk>>,
         _setup: Setup,
         runtime: Arc<dyn Runtime>,
     ) -> BoxFuture<'static, Result<Arc<dyn EnginePool>>> {
         let bug = self.bug;
         Box::pin(async move {
+            let disk = disks.into_iter().next().expect("a disk");
             let shared = Shared { log: Log::new(disk), state: Mutex::default(), bug, runtime };
             let mut records = shared.log.replay(bug).await?;
             if bug == Some(Bug::ForgetsTail) {
@@ -230,7 +232,7 @@ impl EnginePool for TinyPool {
         Box::pin(self.0.commit(Record::Fork { source, volume, frozen: false }, true))
     }
 
-    fn grow_disk(&self, _size_bytes: u64) -> BoxFuture<'_, Result<()>> {
+    fn grow_disk(&self, _index: u16, _size_bytes: u64) -> BoxFuture<'_, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -23,6 +23,7 @@ const SETUP: Setup = Setup {
     checkpoint_interval: Duration::from_secs(30),
     dirty_nodes_max: 1000,
     discard: true,
+    class: store::Redundancy::Single,
 };
 
 /// What each block holds: the write that was acknowledged last.
@@ -68,9 +69,9 @@ async fn open(disk: &SimDisk, executor: &Executor, new: bool) -> Arc<dyn EngineP
     let (handle, runtime) = (Arc::new(disk.attach()), Arc::new(executor.clone()) as Arc<dyn Runtime>);
     let engine = Store::new();
     if new {
-        engine.create(handle, SETUP, runtime).await.expect("nothing is in the way")
+        engine.create(vec![handle], SETUP, runtime).await.expect("nothing is in the way")
     } else {
-        engine.open(handle, SETUP, runtime).await.expect("nothing is in the way")
+        engine.open(vec![handle], SETUP, runtime).await.expect("nothing is in the way")
     }
 }
 

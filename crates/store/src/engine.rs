@@ -1,18 +1,19 @@
 //! The engine: its surroundings, its state, and the calls that join them.
 
 use crate::catalog::{Catalog, Changes};
+use crate::disks::{Bad, Disks, SharedSlabs};
 use crate::format::node::Node;
-use crate::format::{BLOCK_SIZE, PoolId, SegmentId, Seq, crc32c};
+use crate::format::{BLOCK_SIZE, PoolId, SegmentId, Seq};
 use crate::number::wide;
 use crate::options::{Fact, PoolOptions};
-use crate::space::{Budget, SharedSlabs};
+use crate::space::Budget;
 use crate::state::{Needed, State};
 use crate::sync::{Event, hand_to};
-use block::{BlockError, Disk, ErrorKind, Result, Runtime};
+use block::{BlockError, ErrorKind, Result, Runtime};
 use bytes::Bytes;
 use futures_util::lock::Mutex as AsyncMutex;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Bytes of the catalog that a byte of a record may take: pages are filled by half at the least, and written anew.
 const FACT_FACTOR: u64 = 4;
@@ -21,7 +22,7 @@ const FACT_FACTOR: u64 = 4;
 pub(crate) struct Engine {
     pub(crate) name: String,
     pub(crate) pool: PoolId,
-    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) disks: Disks,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) options: PoolOptions,
     pub(crate) slabs: SharedSlabs,
@@ -35,6 +36,10 @@ pub(crate) struct Engine {
     pub(crate) checkpoint_gate: AsyncMutex<()>,
     /// Held while relocation batches are on their way, and while an epoch ends.
     pub(crate) relocation_gate: AsyncMutex<()>,
+    /// Held while a disk joins or leaves.
+    pub(crate) members_gate: AsyncMutex<()>,
+    /// Itself, for tasks that outlive a call.
+    pub(crate) me: Weak<Self>,
     /// Held while the pool takes in what its disk has gained.
     pub(crate) grow_gate: AsyncMutex<()>,
     /// Writers waiting for a checkpoint or for free slabs look again.
@@ -50,7 +55,7 @@ impl Engine {
     pub(crate) fn new(
         name: String,
         pool: PoolId,
-        disk: Arc<dyn Disk>,
+        disks: Disks,
         runtime: Arc<dyn Runtime>,
         options: PoolOptions,
         slabs: SharedSlabs,
@@ -59,10 +64,11 @@ impl Engine {
     ) -> Arc<Self> {
         let mut zeros = options.buffers.take(16 * BLOCK_SIZE);
         zeros.fill(0);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             name,
             pool,
-            disk,
+            disks,
+            me: me.clone(),
             runtime,
             options,
             slabs,
@@ -72,6 +78,7 @@ impl Engine {
             catalog_gate: AsyncMutex::new(()),
             checkpoint_gate: AsyncMutex::new(()),
             relocation_gate: AsyncMutex::new(()),
+            members_gate: AsyncMutex::new(()),
             grow_gate: AsyncMutex::new(()),
             room_made: Event::default(),
             work_wanted: Event::default(),
@@ -110,6 +117,7 @@ impl Engine {
         let _gate = self.catalog_gate.lock().await;
         let (changes, prepared) = prepare(&mut self.state())?;
         let outcome = self.commit(changes).await;
+        self.lose_failed().await;
         self.refresh_budget();
         let mut state = self.state();
         match outcome {
@@ -126,10 +134,7 @@ impl Engine {
 
     /// The disk or the catalog may have grown.
     pub(crate) fn refresh_budget(&self) {
-        let slabs = {
-            let slabs = self.slabs.lock();
-            u64::from(slabs.total() - slabs.catalog())
-        };
+        let slabs = self.slabs.lock().capacity();
         let mut state = self.state();
         state.budget = Budget::new(slabs, state.segments.slab_blocks(), self.options.dirty_nodes_max);
     }
@@ -151,13 +156,17 @@ impl Engine {
             let state = self.state();
             (state.room() / state.budget.slab_payload, state.budget.host_floor)
         };
-        let free = self.slabs.lock().free();
-        if missing > room || missing + floor > free {
+        let (free, own) = {
+            let slabs = self.slabs.lock();
+            (slabs.free(), slabs.free_for_catalog())
+        };
+        if missing > room || missing + floor > free || missing > own {
             let message = "has no room for its catalog to grow; delete or unmap something, or add space";
             return Err(self.error(ErrorKind::NoSpace, message));
         }
         let catalog = Arc::clone(&self.catalog);
         let taken = self.blocking(move || catalog.take_spare(bytes)).await;
+        self.lose_failed().await;
         self.refresh_budget();
         taken
     }
@@ -186,16 +195,17 @@ impl Engine {
     /// `Corrupt` if it is damaged; the disk's.
     pub(crate) async fn load(&self, needed: Needed) -> Result<()> {
         let entry = needed.load.entry;
-        let Some((offset, _pin)) = self.pin(entry.location.segment()).and_then(|pin| {
-            let offset = self.state().segments.offset_of(entry.location)?;
-            Some((offset, pin))
+        let Some((place, _pin)) = self.pin(entry.location.segment()).and_then(|pin| {
+            let place = self.state().segments.place_of(entry.location)?;
+            Some((place, pin))
         }) else {
             return self.damaged_node(needed, "its segment is gone");
         };
-        let block = self.disk.read(offset, BLOCK_SIZE).await?;
-        if crc32c(&block) != entry.checksum {
-            return self.damaged_node(needed, "its checksum is wrong");
-        }
+        let block = match self.read_verified(place, &[entry.checksum]).await {
+            Ok(block) => block,
+            Err(Bad::Disk(error)) => return Err(error),
+            Err(Bad::Block(_)) => return self.damaged_node(needed, "its checksum is wrong"),
+        };
         let key = needed.load.key;
         match Node::decode(&block) {
             Ok(node)

@@ -11,6 +11,7 @@ mod background;
 mod catalog;
 mod checkpoint;
 mod collect;
+mod disks;
 mod engine;
 mod format;
 mod layer;
@@ -30,9 +31,10 @@ mod state;
 mod sync;
 mod volume;
 
-pub use format::VolumeId;
+pub use format::{Redundancy, VolumeId};
 pub use options::{
-    CheckReport, DiskLabel, Fact, Health, PoolOptions, PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
+    CheckReport, DiskLabel, DiskState, DiskStatus, Fact, Health, PoolOptions, PoolStatus, SegmentCounts,
+    VolumeInfo, VolumeSpec,
 };
 pub use pool::{Difference, Pool, label_of};
 pub use volume::StoreVolume;

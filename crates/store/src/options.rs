@@ -1,15 +1,17 @@
 //! What callers tell a pool, and what it tells them.
 
-use crate::format::VolumeId;
+use crate::format::{Redundancy, VolumeId};
 use block::BufferPool;
 use std::time::Duration;
 
-/// How a pool is run. Only `slab_bytes` is kept on disk, from creation.
+/// How a pool is run. Only `slab_bytes` and `redundancy` are kept on disk, from creation.
 #[derive(Clone)]
 pub struct PoolOptions {
     /// Slab size in bytes, a power of two from 64 KiB to 1 GiB; `None` chooses by the disk's size. Used by
     /// [`crate::Pool::create`] only.
     pub slab_bytes: Option<u64>,
+    /// How many copies there are of what is stored. Used by [`crate::Pool::create`] only.
+    pub redundancy: Redundancy,
     /// Memory for clean leaves of volume maps, in bytes.
     pub map_cache_bytes: u64,
     /// A checkpoint starts after this many bytes of host log.
@@ -28,6 +30,7 @@ impl Default for PoolOptions {
     fn default() -> Self {
         Self {
             slab_bytes: None,
+            redundancy: Redundancy::Single,
             map_cache_bytes: 1 << 30,
             checkpoint_log_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(30),
@@ -84,6 +87,32 @@ pub struct DiskLabel {
     pub size_bytes: u64,
     /// Time of the pool's creation, ms since 1970.
     pub created_unix_ms: u64,
+}
+
+/// How a disk stands in its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskState {
+    /// What is on it is current.
+    Current,
+    /// What is on it is current; it takes nothing new.
+    Leaving,
+    /// It failed or was missing: what is on it does not count any more.
+    Lost,
+}
+
+/// A disk of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// Its index in the pool.
+    pub index: u16,
+    /// Its identity.
+    pub identity: [u8; 16],
+    /// Its size in bytes, rounded down to MiB.
+    pub size_bytes: u64,
+    /// How it stands.
+    pub state: DiskState,
+    /// It has a current copy of the catalog.
+    pub catalog: bool,
 }
 
 /// Whether a pool takes writes.

@@ -98,8 +98,8 @@ impl Engine {
             let pool = PoolRecord { next_segment: SegmentId(state.next_segment), ..state.pool_record };
             let ids: Vec<_> = (first..state.next_segment).map(SegmentId).collect();
             let mut changes = Changes { pool: Some(pool), ..Changes::default() };
-            for (id, slab) in ids.iter().zip(slabs) {
-                state.segments.insert(*id, Segment::reserved(stream, slab));
+            for (id, copies) in ids.iter().zip(slabs) {
+                state.segments.insert(*id, Segment::reserved(stream, copies));
                 changes.segments.push((*id, state.segments.record(*id)));
             }
             Ok((changes, (pool, ids)))

@@ -1,8 +1,8 @@
 //! The segments of a pool, in memory.
 
-use crate::catalog::{SegmentRecord, SegmentState, Slab};
-use crate::format::label::RESERVED_BYTES;
-use crate::format::{BLOCK_BYTES, DiskIndex, Location, SegmentId, SlabIndex, Stream};
+use crate::catalog::{SegmentRecord, SegmentState};
+use crate::disks::{Copies, Place};
+use crate::format::{BLOCK_BYTES, Location, Redundancy, SegmentId, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far a segment is in its life.
@@ -22,7 +22,8 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
     pub(crate) stream: Stream,
-    pub(crate) slab: SlabIndex,
+    /// The slabs it lies on.
+    pub(crate) copies: Copies,
     pub(crate) phase: Phase,
     /// Blocks given to batches.
     pub(crate) used: u32,
@@ -39,9 +40,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn reserved(stream: Stream, slab: SlabIndex) -> Self {
+    pub(crate) fn reserved(stream: Stream, copies: Copies) -> Self {
         let phase = Phase::Reserved;
-        Self { stream, slab, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false, suspect: false }
+        Self { stream, copies, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false, suspect: false }
     }
 
     /// Everything written to it is in the map, and nothing more comes.
@@ -56,13 +57,14 @@ pub(crate) struct Segments {
     /// Those that differ from the catalog.
     changed: BTreeSet<SegmentId>,
     slab_blocks: u32,
+    class: Redundancy,
     data_live: u64,
 }
 
 impl Segments {
-    pub(crate) fn new(slab_blocks: u32) -> Self {
+    pub(crate) fn new(slab_blocks: u32, class: Redundancy) -> Self {
         let (table, changed) = (BTreeMap::new(), BTreeSet::new());
-        Self { table, changed, slab_blocks, data_live: 0 }
+        Self { table, changed, slab_blocks, class, data_live: 0 }
     }
 
     /// Blocks of a segment.
@@ -83,12 +85,12 @@ impl Segments {
         assert!(before.is_none(), "segment numbers are never used twice");
     }
 
-    /// Forgets a segment. Returns its slab.
-    pub(crate) fn remove(&mut self, id: SegmentId) -> SlabIndex {
+    /// Forgets a segment. Returns its slabs.
+    pub(crate) fn remove(&mut self, id: SegmentId) -> Copies {
         let segment = self.table.remove(&id).expect("a segment is removed once");
         assert!(segment.live == 0 && segment.pins == 0, "only empty segments nobody reads are removed");
         self.changed.remove(&id);
-        segment.slab
+        segment.copies
     }
 
     pub(crate) fn get(&self, id: SegmentId) -> Option<&Segment> {
@@ -181,16 +183,16 @@ impl Segments {
         segment.pins == 0 && segment.phase == Phase::Evacuated
     }
 
-    /// Offset on the disk of block `block` of a segment, in bytes.
-    pub(crate) fn offset(&self, slab: SlabIndex, block: u32) -> u64 {
-        let slab_bytes = u64::from(self.slab_blocks) * BLOCK_BYTES;
-        RESERVED_BYTES + u64::from(slab.0) * slab_bytes + u64::from(block) * BLOCK_BYTES
+    /// Block `block` of a segment on its slabs; none if there is no such segment or block.
+    pub(crate) fn place(&self, id: SegmentId, block: u32) -> Option<Place> {
+        let copies = self.table.get(&id)?.copies;
+        let within = u64::from(block) * BLOCK_BYTES;
+        (block < self.slab_blocks).then_some(Place { segment: id, copies, within })
     }
 
-    /// Offset on the disk of a place, or none if there is no such place.
-    pub(crate) fn offset_of(&self, location: Location) -> Option<u64> {
-        let segment = self.table.get(&location.segment())?;
-        (location.block() < self.slab_blocks).then(|| self.offset(segment.slab, location.block()))
+    /// Where a location is, or none if there is no such place.
+    pub(crate) fn place_of(&self, location: Location) -> Option<Place> {
+        self.place(location.segment(), location.block())
     }
 
     /// What the catalog is told of a segment.
@@ -210,7 +212,8 @@ impl Segments {
             replay_from,
             used_blocks: segment.used,
             live_blocks: segment.live,
-            slabs: vec![Slab { disk: DiskIndex(0), index: segment.slab }],
+            class: self.class,
+            slabs: segment.copies.slabs().to_vec(),
         })
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Counters {
     pub(crate) last_checkpoint: Option<Duration>,
     pub(crate) recovery: Duration,
     pub(crate) replayed: u64,
+    /// Blocks of copies that were found damaged and written anew.
+    pub(crate) mended: u64,
 }
 
 /// A volume or snapshot.

@@ -222,7 +222,7 @@ fn a_grown_disk_has_its_old_size_or_its_new_one() {
             disk.enlarge(40 * MIB);
             let first = volume(pool, 1).unwrap();
             put(&first, 5000, 42).await?;
-            pool.grow_disk(40 * MIB).await?;
+            pool.grow_disk(0, 40 * MIB).await?;
             // Of the new space at once.
             assert!(pool.status().usable_bytes > small_usable + 15 * MIB);
             put(&first, 5001, 43).await
@@ -236,9 +236,9 @@ fn a_grown_disk_has_its_old_size_or_its_new_one() {
                 assert!(usable > small_usable);
                 holds(&first, 5001, 43).await;
             }
-            pool.grow_disk(40 * MIB).await.unwrap();
+            pool.grow_disk(0, 40 * MIB).await.unwrap();
             assert!(pool.status().usable_bytes > small_usable + 15 * MIB);
-            let (shrunk, before) = (pool.grow_disk(24 * MIB).await, pool.status());
+            let (shrunk, before) = (pool.grow_disk(0, 24 * MIB).await, pool.status());
             assert_eq!(shrunk.unwrap_err().kind, ErrorKind::Invalid);
             assert_eq!(pool.status().usable_bytes, before.usable_bytes);
             put_run(&first, 6000, 1, 512).await.unwrap();
@@ -255,7 +255,7 @@ fn two_growths_at_once_end_at_the_larger_size() {
         let (local, pool) = new_pool(&disk.disk(), options());
         local.lazy.store(true, std::sync::atomic::Ordering::Relaxed);
         disk.enlarge(40 * MIB);
-        let results = local.block_on(join_all(sizes.map(|mib| pool.grow_disk(mib * MIB)).into()));
+        let results = local.block_on(join_all(sizes.map(|mib| pool.grow_disk(0, mib * MIB)).into()));
         let refused = results.iter().filter(|result| result.is_err()).count();
         assert_eq!(refused, usize::from(sizes[0] > sizes[1]), "smaller than it is now: {results:?}");
         let usable = pool.status().usable_bytes;

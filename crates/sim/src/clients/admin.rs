@@ -164,13 +164,16 @@ fn pool_wide(life: &Life, what: &'static str, result: block::Result<()>) {
 }
 
 pub(super) async fn grow_disk(life: &Arc<Life>, rng: &mut Rng) {
-    if !life.handle.can_grow() {
+    // No draw where there is one disk: seeds of such schedules stay what they were.
+    let index = if life.handles.len() > 1 { rng.index(life.handles.len()) } else { 0 };
+    let (handle, disk) = (&life.handles[index], &life.world.disks[index]);
+    if !handle.can_grow() || life.world.victims.lock().contains(&index) {
         return;
     }
-    let size = life.world.disk.size_bytes() + life.world.plan.setup.slab_bytes * rng.between(1, 20);
-    life.world.disk.grow(&life.handle, size);
+    let size = disk.size_bytes() + life.world.plan.setup.slab_bytes * rng.between(1, 20);
+    disk.grow(handle, size);
     let (serial, _) = life.begin("growth of the disk");
-    let result = life.pool.grow_disk(size).await;
+    let result = life.pool.grow_disk(index as u16, size).await;
     if !life.end(serial) {
         return;
     }

@@ -80,7 +80,7 @@ fn done(life: &Life, id: &VolumeId) {
         Content::Stamp { write, .. } => model.was_held_before(id, sanitizing.write, write),
         _ => false,
     };
-    let left = if shares { Vec::new() } else { life.world.disk.find(old) };
+    let left = if shares { Vec::new() } else { life.find_on_disks(&old) };
     drop(model);
     life.world.count(if sanitizing.pattern { "volumes overwritten" } else { "volumes erased" });
     if !shares {

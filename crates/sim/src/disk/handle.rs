@@ -1,6 +1,6 @@
 //! The engine's end of a simulated disk, for one life of the engine.
 
-use super::{Latency, Medium, Operation, Reply, State, Work, device};
+use super::{Failure, Latency, Medium, Operation, Reply, State, Work, device};
 use crate::narrate::say;
 use crate::rng::mix;
 use block::{BlockError, BoxFuture, Disk, DiskInfo, ErrorKind, Persist, Result};
@@ -57,7 +57,7 @@ impl DiskHandle {
     }
 
     fn is_dead(&self, state: &State) -> bool {
-        state.life != self.life || state.crashed
+        state.life != self.life || state.power.crashed()
     }
 
     fn check(&self, state: &State, offset: u64, len: u64) -> Result<()> {
@@ -80,6 +80,11 @@ impl DiskHandle {
         if self.is_dead(&state) {
             return Box::pin(std::future::pending());
         }
+        match state.age() {
+            Some(Failure::Errors) => return Box::pin(std::future::ready(Err(device("the disk is dead")))),
+            Some(Failure::Hangs) => return Box::pin(std::future::pending()),
+            None => {}
+        }
         let checked = match &work {
             Work::Read { offset, len } => self.check(&state, *offset, *len as u64),
             Work::Write { offset, data, .. } => {
@@ -92,7 +97,7 @@ impl DiskHandle {
             return Box::pin(std::future::ready(Err(error)));
         }
         state.count(&work);
-        say(format_args!("    disk step {}: {work}", state.steps));
+        say(format_args!("    disk step {}: {work}", state.power.steps()));
         let crashed = state.step();
         let immediate_percent = state.latency.immediate_percent;
         if !crashed && state.rng.percent(immediate_percent) {
@@ -117,8 +122,12 @@ impl DiskHandle {
         }
         // Taken out, so that a flush in flight does not meet itself among the operations.
         let Some(mut operation) = state.operations.remove(&id) else { return };
-        say(format_args!("    disk step {}, completes {id}: {}", state.steps, operation.work));
-        let result = state.perform(&operation.work);
+        say(format_args!("    disk step {}, completes {id}: {}", state.power.steps(), operation.work));
+        let result = match state.death() {
+            Some(Failure::Hangs) => return,
+            Some(Failure::Errors) => Err(device("the disk is dead")),
+            None => state.perform(&operation.work),
+        };
         if operation.abandoned {
             return;
         }
@@ -138,8 +147,11 @@ impl DiskHandle {
         if self.is_dead(&state) {
             return Err(device("the machine has crashed"));
         }
+        if state.age().is_some() {
+            return Err(device("the disk is dead"));
+        }
         state.count(&work);
-        say(format_args!("    disk step {}, blocking: {work}", state.steps));
+        say(format_args!("    disk step {}, blocking: {work}", state.power.steps()));
         if state.step() {
             state.enter(work);
             return Err(device("the machine crashes"));

@@ -4,11 +4,14 @@
 //! The medium ([`SimDisk`]) outlives crashes. The engine gets an [`SimDisk::attach`]ed handle; after a crash that
 //! handle fails or never answers, and a new one is attached for the next life.
 
+mod death;
 mod handle;
 mod image;
+mod power;
 #[cfg(test)]
 mod tests;
 
+pub use death::Failure;
 pub use handle::DiskHandle;
 
 use crate::executor::Executor;
@@ -17,6 +20,7 @@ use block::{BlockError, BufferPool, DiskInfo, ErrorKind, Media, Persist, Result}
 use bytes::Bytes;
 use image::{Image, PAGE, SECTOR, Survival};
 use parking_lot::Mutex;
+use power::Power;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -121,10 +125,10 @@ struct State {
     latency: Latency,
     faults: Faults,
     life: u64,
-    steps: u64,
-    crash_at: Option<u64>,
-    crashed: bool,
+    power: Arc<Power>,
     operations: BTreeMap<u64, Operation>,
+    /// After how many operations more it fails for good, and how.
+    dying: Option<(u64, Failure)>,
     /// A flush has failed in this life: no other succeeds, and no durable write, as [`Disk::flush`] says.
     flush_failed: bool,
     /// Sectors whose flush failed: only writing them again makes them durable.
@@ -149,6 +153,30 @@ impl SimDisk {
     /// A disk of `size_bytes` that reads as zeros, whose units of `unit_bytes` (512 or 4096) are written whole.
     #[must_use]
     pub fn new(size_bytes: u64, unit_bytes: usize, latency: Latency, executor: &Executor, rng: Rng) -> Self {
+        let power = Arc::new(Power::default());
+        Self::powered("sim".into(), size_bytes, unit_bytes, latency, executor, rng, power)
+    }
+
+    /// Another disk of the same machine: what ends one ends the other.
+    #[must_use]
+    pub fn beside(&self, number: usize, size_bytes: u64, rng: Rng) -> Self {
+        let (unit_bytes, latency, power) = {
+            let state = self.medium.state.lock();
+            (state.unit_bytes, state.latency, Arc::clone(&state.power))
+        };
+        let name = format!("sim{number}");
+        Self::powered(name, size_bytes, unit_bytes, latency, &self.medium.executor, rng, power)
+    }
+
+    fn powered(
+        name: String,
+        size_bytes: u64,
+        unit_bytes: usize,
+        latency: Latency,
+        executor: &Executor,
+        rng: Rng,
+        power: Arc<Power>,
+    ) -> Self {
         let state = State {
             image: Image::new(size_bytes),
             buffers: BufferPool::new(4 << 20),
@@ -158,16 +186,15 @@ impl SimDisk {
             latency,
             faults: Faults::default(),
             life: 0,
-            steps: 0,
-            crash_at: None,
-            crashed: false,
+            power,
             operations: BTreeMap::new(),
+            dying: None,
             flush_failed: false,
             unflushable: BTreeMap::new(),
             serial: 0,
             counts: DiskCounts::default(),
         };
-        let medium = Medium { name: "sim".into(), executor: executor.clone(), state: Mutex::new(state) };
+        let medium = Medium { name, executor: executor.clone(), state: Mutex::new(state) };
         Self { medium: Arc::new(medium) }
     }
 
@@ -176,9 +203,9 @@ impl SimDisk {
     pub fn attach(&self) -> DiskHandle {
         let mut state = self.medium.state.lock();
         state.life += 1;
-        state.crashed = false;
-        state.crash_at = None;
+        state.power.restore();
         state.flush_failed = false;
+        state.dying = None;
         let info = self.info(&state);
         DiskHandle::new(Arc::clone(&self.medium), state.life, info)
     }
@@ -202,19 +229,18 @@ impl SimDisk {
 
     /// Crashes at the `steps`-th step from now. Steps are the start and the end of each operation.
     pub fn crash_after(&self, steps: u64) {
-        let mut state = self.medium.state.lock();
-        state.crash_at = Some(state.steps + steps);
+        self.medium.state.lock().power.crash_after(steps);
     }
 
     /// Crashes now.
     pub fn crash_now(&self) {
-        self.medium.state.lock().crashed = true;
+        self.medium.state.lock().power.crash();
     }
 
     /// True from the crash on until the next [`SimDisk::attach`].
     #[must_use]
     pub fn crashed(&self) -> bool {
-        self.medium.state.lock().crashed
+        self.medium.state.lock().power.crashed()
     }
 
     /// Settles what a crash left. To be called when all tasks have been ended.
@@ -225,6 +251,11 @@ impl SimDisk {
     /// Sets how often faults strike from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.medium.state.lock().faults = faults;
+    }
+
+    /// The disk fails for good after `operations` more, until the next [`SimDisk::attach`].
+    pub fn die_after(&self, operations: u64, failure: Failure) {
+        self.medium.state.lock().dying = Some((operations, failure));
     }
 
     /// Makes the disk larger; attached handles say so at once.
@@ -262,7 +293,7 @@ impl SimDisk {
     /// Steps taken so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.medium.state.lock().steps
+        self.medium.state.lock().power.steps()
     }
 
     /// Size in bytes.
@@ -287,11 +318,7 @@ impl SimDisk {
 impl State {
     /// Counts a step; true if the crash comes here.
     fn step(&mut self) -> bool {
-        self.steps += 1;
-        if self.crash_at.is_some_and(|at| self.steps >= at) {
-            self.crashed = true;
-        }
-        self.crashed
+        self.power.step()
     }
 
     fn strikes(&mut self, rate: u32) -> bool {
@@ -439,7 +466,7 @@ impl State {
     }
 
     fn settle(&mut self, crash: Crash) {
-        self.crashed = true;
+        self.power.crash();
         for (_, operation) in std::mem::take(&mut self.operations) {
             match (operation.result, operation.work) {
                 (None, Work::Write { offset, data, .. }) => {

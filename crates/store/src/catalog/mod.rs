@@ -3,18 +3,23 @@
 //! All of it but the facts is read once, at opening; afterwards the engine tells it what changes. Calls block
 //! their thread. A panic inside the database, which damaged pages can cause, comes back as an error.
 
+mod legs;
 mod medium;
+mod peek;
 mod records;
 mod tables;
 
+pub(crate) use legs::Leg;
 pub(crate) use medium::{Medium, SlabSource};
 pub(crate) use records::{
     Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,
     SegmentRecord, SegmentState, Slab, VolumeRecord,
 };
 
+use crate::format::DiskIndex;
 use crate::format::label::Label;
-use block::{BlockError, Disk, ErrorKind, Result};
+use block::{BlockError, ErrorKind, Result};
+use peek::Peek;
 use redb::{Database, ReadableDatabase};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,32 +35,60 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Makes an empty catalog on the slabs that `label` names, with `changes` in it, and then writes the label:
-    /// only with that is the disk part of a pool.
+    /// Makes an empty catalog on the slabs that the labels of `legs` name, with `changes` in it, and then writes the
+    /// labels: only with these are the disks part of a pool.
     ///
     /// # Errors
     /// `NoSpace` if the slabs do not suffice and `source` has no more; the disk's errors.
-    pub(crate) fn create(
-        disk: Arc<dyn Disk>,
-        label: Label,
-        source: SlabSource,
-        changes: &Changes,
-    ) -> Result<Self> {
-        let name = disk.info().name.clone();
-        let catalog = Self::start(name, Arc::new(Medium::new(disk, label, source)))?;
+    pub(crate) fn create(legs: Vec<Leg>, source: SlabSource, changes: &Changes) -> Result<Self> {
+        let name = legs.first().map(|leg| leg.disk.info().name.clone()).unwrap_or_default();
+        let several = legs.len() > 1;
+        let catalog = Self::start(name, Arc::new(Medium::new(legs, source)))?;
         catalog.commit(changes)?;
-        catalog.medium.update_label(|_| {})?;
-        Ok(catalog)
+        if several {
+            // As long as only some are written, there is no pool.
+            catalog.medium.update_labels(|label| label.unfinished = true)?;
+        }
+        catalog.medium.update_labels(|label| label.unfinished = false)?;
+        match catalog.failed().first() {
+            None => Ok(catalog),
+            Some(_) => Err(BlockError::new(ErrorKind::Device, &catalog.name, "a label cannot be written")),
+        }
     }
 
-    /// Opens the catalog that `label` names.
+    /// Opens the catalog of the pool that `legs` are the disks of, from the copy on `primary`.
     ///
     /// # Errors
     /// `Corrupt` if it is damaged; the disk's errors.
-    pub(crate) fn open(disk: Arc<dyn Disk>, label: Label, source: SlabSource) -> Result<Self> {
-        let name = disk.info().name.clone();
-        let medium = Medium::open(disk, label, source).map_err(|error| failure(&name, &error))?;
+    pub(crate) fn open(legs: Vec<Leg>, primary: DiskIndex, source: SlabSource) -> Result<Self> {
+        let name = legs.first().map(|leg| leg.disk.info().name.clone()).unwrap_or_default();
+        let medium = Medium::open(legs, primary, source).map_err(|error| failure(&name, &error))?;
         Self::start(name, Arc::new(medium))
+    }
+
+    /// What the copy of the catalog on `primary` holds; nothing is written to any disk.
+    ///
+    /// # Errors
+    /// As [`Catalog::open`].
+    pub(crate) fn peek(legs: Vec<Leg>, primary: DiskIndex) -> Result<Image> {
+        let name = legs.first().map(|leg| leg.disk.info().name.clone()).unwrap_or_default();
+        let medium =
+            Medium::open(legs, primary, Box::new(|_| None)).map_err(|error| failure(&name, &error))?;
+        let storage = Peek::new(Arc::new(medium)).map_err(|error| failure(&name, &error))?;
+        let image = guarded(&name, || {
+            let mut builder = redb::Builder::new();
+            let database = builder.set_cache_size(CACHE_BYTES).create_with_backend(storage)?;
+            tables::read_image(&database.begin_read()?)
+        })?;
+        image.map_err(|what| BlockError::new(ErrorKind::Corrupt, &name, format!("catalog: {what}")))
+    }
+
+    /// Has the copies on `disks` follow the one that is open.
+    ///
+    /// # Errors
+    /// The disk's of the copy that is open.
+    pub(crate) fn mirror(&self, disks: &[DiskIndex]) -> Result<()> {
+        self.medium.mirror(disks).map_err(|error| failure(&self.name, &error))
     }
 
     fn start(name: String, medium: Arc<Medium>) -> Result<Self> {
@@ -69,17 +102,23 @@ impl Catalog {
         Ok(Self { database, medium, name })
     }
 
-    /// The disk's label as it is now.
+    /// The label of the first disk as it is now.
     pub(crate) fn label(&self) -> Label {
         self.medium.label()
     }
 
-    /// Changes the label and writes it, durably.
+    /// The labels of all disks as they are now.
+    pub(crate) fn labels(&self) -> Vec<Label> {
+        self.medium.labels()
+    }
+
+    /// Changes the labels of all disks and writes them, durably.
     ///
     /// # Errors
-    /// The disk's; the label is then as before.
-    pub(crate) fn update_label(&self, change: impl FnOnce(&mut Label)) -> Result<()> {
-        self.medium.update_label(change)
+    /// The disk's, if no disk with a copy of the catalog can be written; the labels are then as before. Of others see
+    /// [`Catalog::failed`].
+    pub(crate) fn update_labels(&self, change: impl Fn(&mut Label)) -> Result<()> {
+        self.medium.update_labels(change)
     }
 
     /// Slabs that are wanting for the database to become twice as long once more, after it has taken in `bytes`.

@@ -1,7 +1,7 @@
 //! What the catalog holds, as values.
 
 use crate::format::{
-    BLOCK_SIZE, DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId,
+    BLOCK_SIZE, DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream, VolumeId,
 };
 use std::collections::BTreeMap;
 
@@ -93,6 +93,8 @@ pub(crate) struct SegmentRecord {
     pub(crate) used_blocks: u32,
     /// Blocks that the map points to.
     pub(crate) live_blocks: u32,
+    /// How many copies it should have.
+    pub(crate) class: Redundancy,
     /// The slabs it lies on.
     pub(crate) slabs: Vec<Slab>,
 }

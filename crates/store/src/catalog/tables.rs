@@ -4,7 +4,9 @@ use super::records::{
     Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,
     SegmentRecord, SegmentState, Slab, VolumeRecord,
 };
-use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream, VolumeId};
+use crate::format::{
+    DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream, VolumeId,
+};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use std::collections::BTreeMap;
 
@@ -23,9 +25,6 @@ const ALIASES: TableDefinition<u64, u64> = TableDefinition::new("aliases");
 const VOLUMES: TableDefinition<[u8; 16], (u64, u64, u8)> = TableDefinition::new("volumes");
 const SANITIZING: TableDefinition<[u8; 16], SanitizeRow<'_>> = TableDefinition::new("sanitizing");
 const FACTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("facts");
-
-/// The one redundancy class so far: one copy on one slab.
-const CLASS_SINGLE: u8 = 0;
 
 const LAYER_FROZEN: u8 = 1;
 const LAYER_DOOMED: u8 = 2;
@@ -80,15 +79,15 @@ fn slabs_from_bytes(bytes: &[u8]) -> Row<Vec<Slab>> {
 
 fn segment_from_row(row: SegmentRow<'_>) -> Row<SegmentRecord> {
     let (state, stream, class, replay_from, used_blocks, live_blocks, slabs) = row;
-    if class != CLASS_SINGLE {
-        return Err(format!("redundancy class {class} is not known"));
-    }
+    let class =
+        Redundancy::from_code(class).ok_or_else(|| format!("redundancy class {class} is not known"))?;
     Ok(SegmentRecord {
         state: SegmentState::from_code(state).ok_or_else(|| format!("segment state {state} is not known"))?,
         stream: Stream::from_code(stream).ok_or_else(|| format!("stream {stream} is not known"))?,
         replay_from,
         used_blocks,
         live_blocks,
+        class,
         slabs: slabs_from_bytes(slabs)?,
     })
 }
@@ -273,7 +272,7 @@ fn apply_segments(transaction: &WriteTransaction, changes: &Changes) -> Result<(
                 let slabs = slabs_to_bytes(&s.slabs);
                 let (state, stream) = (s.state.code(), s.stream.code());
                 let blocks = (s.replay_from, s.used_blocks, s.live_blocks);
-                let row = (state, stream, CLASS_SINGLE, blocks.0, blocks.1, blocks.2, slabs.as_slice());
+                let row = (state, stream, s.class.code(), blocks.0, blocks.1, blocks.2, slabs.as_slice());
                 table.insert(id.0, row)?;
             }
             None => {

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::format::label::{SlabExtent, read_newest};
-use crate::format::{DiskIndex, Epoch, LayerId, Location, SegmentId, Seq, SlabIndex, Stream};
-use block::{BufferPool, MemoryDisk};
+use crate::format::members::{MemberLabel, MemberState};
+use crate::format::{DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream};
+use block::{BufferPool, Disk, MemoryDisk};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const SIZE: u64 = 64 << 20;
@@ -12,6 +13,7 @@ fn label() -> Label {
     Label {
         sharing: false,
         sanitizing: false,
+        unfinished: false,
         disk_index: DiskIndex(0),
         pool: [1; 16],
         disk: [2; 16],
@@ -21,7 +23,8 @@ fn label() -> Label {
         slabs: Label::slabs_for(SIZE, 18),
         created_unix_ms: 0,
         pool_name: "p".to_owned(),
-        disks: 1,
+        class: Redundancy::Single,
+        members: vec![MemberLabel::new([2; 16], SIZE, true)],
         catalog: vec![SlabExtent { first: SlabIndex(0), count: 1 }],
     }
 }
@@ -29,7 +32,7 @@ fn label() -> Label {
 /// Gives slabs 10, 12, 14 ... so that extents do not merge, up to `limit` of them.
 fn source(limit: u32) -> SlabSource {
     let given = AtomicU32::new(0);
-    Box::new(move || {
+    Box::new(move |_| {
         let n = given.fetch_add(1, Ordering::Relaxed);
         (n < limit).then_some(SlabIndex(10 + 2 * n))
     })
@@ -39,6 +42,10 @@ fn disk() -> Arc<dyn Disk> {
     Arc::new(MemoryDisk::new("ram", SIZE, BufferPool::default()))
 }
 
+fn legs(disk: &Arc<dyn Disk>, label: Label) -> Vec<Leg> {
+    vec![Leg::new(Arc::clone(disk), label)]
+}
+
 fn changes() -> Changes {
     let segment = SegmentRecord {
         state: SegmentState::Open,
@@ -46,6 +53,7 @@ fn changes() -> Changes {
         replay_from: 3,
         used_blocks: 9,
         live_blocks: 4,
+        class: Redundancy::Single,
         slabs: vec![Slab { disk: DiskIndex(0), index: SlabIndex(77) }],
     };
     let layer = LayerRecord {
@@ -99,7 +107,7 @@ fn changes() -> Changes {
 #[test]
 fn records_come_back_as_they_were() {
     let disk = disk();
-    let catalog = Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap();
+    let catalog = Catalog::create(legs(&disk, label()), source(99), &changes()).unwrap();
     let image = catalog.image().unwrap();
     assert_eq!(Some(image.pool), changes().pool);
     assert_eq!(image.segments.get(&SegmentId(3)), changes().segments[0].1.as_ref());
@@ -109,7 +117,7 @@ fn records_come_back_as_they_were() {
     drop(catalog);
 
     let label = read_newest(&*disk).unwrap().expect("a label");
-    let again = Catalog::open(disk, label, source(0)).unwrap();
+    let again = Catalog::open(legs(&disk, label), DiskIndex(0), source(0)).unwrap();
     assert_eq!(again.image().unwrap(), image);
     let remove = Changes {
         segments: vec![(SegmentId(3), None)],
@@ -135,7 +143,7 @@ fn a_pattern_that_fills_no_block_is_damage() {
 #[test]
 fn it_grows_by_slabs_that_the_label_names() {
     let disk = disk();
-    let catalog = Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap();
+    let catalog = Catalog::create(legs(&disk, label()), source(99), &changes()).unwrap();
     let before = catalog.label().catalog.len();
     for i in 0..2000u32 {
         let fact = ("big".to_owned(), i.to_string(), Some(vec![7; 4000]));
@@ -144,14 +152,14 @@ fn it_grows_by_slabs_that_the_label_names() {
     assert!(catalog.label().catalog.len() > before);
     drop(catalog);
     let label = read_newest(&*disk).unwrap().expect("a label");
-    let again = Catalog::open(disk, label, source(0)).unwrap();
+    let again = Catalog::open(legs(&disk, label), DiskIndex(0), source(0)).unwrap();
     assert_eq!(again.facts("big").unwrap().len(), 2000);
 }
 
 #[test]
 fn without_a_free_slab_it_says_that_space_is_out() {
     let disk = disk();
-    let Err(error) = Catalog::create(Arc::clone(&disk), label(), source(1), &changes()) else {
+    let Err(error) = Catalog::create(legs(&disk, label()), source(1), &changes()) else {
         panic!("a catalog in 512 KiB")
     };
     assert_eq!(error.kind, ErrorKind::NoSpace);
@@ -161,18 +169,65 @@ fn without_a_free_slab_it_says_that_space_is_out() {
 #[test]
 fn damage_is_an_error_not_a_panic() {
     let disk = disk();
-    drop(Catalog::create(Arc::clone(&disk), label(), source(99), &changes()).unwrap());
+    drop(Catalog::create(legs(&disk, label()), source(99), &changes()).unwrap());
     let label = read_newest(&*disk).unwrap().expect("a label");
     let start = label.slab_offset(label.catalog[0].first);
     for at in (0..label.slab_bytes()).step_by(4096) {
         let mut block = vec![0; 4096];
         disk.read_blocking(start + at, &mut block).unwrap();
         disk.write_blocking(start + at, &[0xa5; 4096]).unwrap();
-        let outcome =
-            Catalog::open(Arc::clone(&disk), label.clone(), source(99)).and_then(|catalog| catalog.image());
+        let outcome = Catalog::open(legs(&disk, label.clone()), DiskIndex(0), source(99))
+            .and_then(|catalog| catalog.image());
         if let Err(error) = outcome {
             assert_eq!(error.kind, ErrorKind::Corrupt, "block {at}: {error}");
         }
         disk.write_blocking(start + at, &block).unwrap();
     }
+}
+
+/// The labels of two disks that both have the catalog.
+fn two(disks: &[Arc<dyn Disk>; 2]) -> Vec<Leg> {
+    let members: Vec<_> = [2, 3].map(|id| MemberLabel::new([id; 16], SIZE, true)).into();
+    let label = |index: u16| Label {
+        disk_index: DiskIndex(index),
+        disk: members[usize::from(index)].identity,
+        class: Redundancy::Mirror2,
+        members: members.clone(),
+        ..label()
+    };
+    [0, 1].map(|i| Leg::new(Arc::clone(&disks[usize::from(i)]), label(i))).into()
+}
+
+#[test]
+fn either_of_two_copies_has_all_of_it_and_looking_into_it_writes_nothing() {
+    let disks = [disk(), disk()];
+    let catalog = Catalog::create(two(&disks), source(99), &changes()).unwrap();
+    let image = catalog.image().unwrap();
+    assert!(catalog.has_copy_without(DiskIndex(0)) && catalog.failed().is_empty());
+    drop(catalog);
+    for (index, disk) in (0..).map(DiskIndex).zip(&disks) {
+        let label = read_newest(&**disk).unwrap().expect("a label");
+        let start = usize::try_from(label.slab_offset(SlabIndex(0))).unwrap();
+        let content = || {
+            let mut content = vec![0; 1 << 18];
+            disk.read_blocking(u64::try_from(start).unwrap(), &mut content).unwrap();
+            content
+        };
+        let before = content();
+        assert_eq!(Catalog::peek(legs(disk, label.clone()), index).unwrap(), image);
+        assert!(before == content(), "a look changed something");
+        assert_eq!(Catalog::open(legs(disk, label), index, source(99)).unwrap().image().unwrap(), image);
+    }
+}
+
+#[test]
+fn the_labels_of_the_others_tell_that_a_disk_is_lost() {
+    let disks = [disk(), disk()];
+    let catalog = Catalog::create(two(&disks), source(99), &changes()).unwrap();
+    catalog.take_out(DiskIndex(0)).unwrap();
+    let labels = disks.each_ref().map(|disk| read_newest(&**disk).unwrap().expect("a label"));
+    let states = labels.each_ref().map(|label| label.members[0].state);
+    assert_eq!(states, [MemberState::In, MemberState::Out]);
+    assert!(labels[1].generation > labels[0].generation && !labels[1].members[0].catalog);
+    assert!(!catalog.has_copy_without(DiskIndex(1)));
 }

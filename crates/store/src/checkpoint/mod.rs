@@ -9,8 +9,9 @@
 mod nodes;
 
 use crate::catalog::{Changes, LayerRecord, LogRange, PoolRecord, SegmentRecord};
+use crate::disks::Copies;
 use crate::engine::Engine;
-use crate::format::{Epoch, LayerId, SegmentId, Seq, SlabIndex, Stream};
+use crate::format::{Epoch, LayerId, SegmentId, Seq, Stream};
 use crate::map::MapCut;
 use crate::options::Health;
 use crate::segment::Phase;
@@ -60,7 +61,7 @@ impl Engine {
         let Some(mut cut) = cut else { return Ok(()) };
         let mut result = self.write_nodes(&mut cut).await;
         if result.is_ok() {
-            result = self.disk.flush().await;
+            result = self.flush_disks().await;
             if let Err(error) = &result {
                 self.state().make_read_only(&format!("a flush failed: {error}"));
             }
@@ -123,8 +124,8 @@ impl Engine {
         if slabs.is_empty() {
             return;
         }
-        for slab in slabs {
-            self.slabs.lock().give(slab);
+        for copies in slabs {
+            self.slabs.lock().give(copies);
         }
         self.room_made.happen();
         self.kick();
@@ -137,13 +138,11 @@ impl Engine {
     async fn discard_surplus(&self) {
         loop {
             let Some(slab) = self.slabs.lock().take_stale() else { return };
-            let (offset, len) = {
-                let state = self.state();
-                let start = state.segments.offset(slab, 0);
-                (start, state.segments.offset(slab, state.segments.slab_blocks()) - start)
-            };
-            if let Err(error) = self.disk.discard(offset, len).await {
-                tracing::debug!(%error, "a discard failed");
+            if let Some(member) = self.disks.current(slab.disk) {
+                let discard = member.disk.discard(self.disks.offset(slab), self.disks.slab_bytes());
+                if let Err(error) = self.discarded(slab.disk, discard).await {
+                    tracing::debug!(%error, "a discard failed");
+                }
             }
             self.slabs.lock().give_discarded(slab);
         }
@@ -327,7 +326,7 @@ impl State {
         }
     }
 
-    fn remove_evacuated(&mut self) -> Vec<SlabIndex> {
+    fn remove_evacuated(&mut self) -> Vec<Copies> {
         let free = |segment: &crate::segment::Segment| segment.phase == Phase::Evacuated && segment.pins == 0;
         let ids: Vec<_> = self.segments.iter().filter(|(_, s)| free(s)).map(|(id, _)| id).collect();
         ids.into_iter().map(|id| self.segments.remove(id)).collect()

@@ -1,6 +1,7 @@
 //! Writing the nodes of a cut, children before parents.
 
 use super::Cut;
+use crate::disks::Place;
 use crate::engine::Engine;
 use crate::format::batch::{Header, Piece, PieceKind, encode};
 use crate::format::node::{Entry, Node};
@@ -32,7 +33,7 @@ struct Spot {
     segment: SegmentId,
     start_block: u32,
     descriptor_blocks: u32,
-    offset: u64,
+    place: Place,
     header: Header,
 }
 
@@ -59,7 +60,8 @@ impl Engine {
             let (now, later) = left.split_at(crate::number::count_of(count));
             left = later;
             let chunks = self.place(cut, now, &spot);
-            writes.push(self.disk.write(spot.offset, chunks, Persist::Cached));
+            let place = spot.place;
+            writes.push(async move { self.write_copies(&place, chunks, Persist::Cached).await });
             if writes.len() >= IN_FLIGHT_MAX {
                 result = writes.next().await.unwrap_or(Ok(()));
             }
@@ -111,7 +113,7 @@ impl State {
         let State { heads, segments, .. } = self;
         let id = heads[usize::from(Stream::Nodes.code())].open(segments)?;
         let segment = segments.get(id).expect("an open segment is in the table");
-        let (start_block, slab) = (segment.used, segment.slab);
+        let start_block = segment.used;
         let room = segments.slab_blocks() - start_block;
         let piece = 28;
         let descriptors = |count: u32| {
@@ -122,7 +124,7 @@ impl State {
             count -= 1;
         }
         let descriptor_blocks = descriptors(count);
-        let offset = segments.offset(slab, start_block);
+        let place = segments.place(id, start_block)?;
         let segment = segments.change(id);
         segment.used += descriptor_blocks + count;
         segment.applied = segment.used;
@@ -137,7 +139,7 @@ impl State {
             start_block,
         };
         self.nodes_seq = self.nodes_seq.next();
-        Some((Spot { segment: id, start_block, descriptor_blocks, offset, header }, count))
+        Some((Spot { segment: id, start_block, descriptor_blocks, place, header }, count))
     }
 
     fn assign(&mut self, cut: &mut Cut, pick: Pick, place: Entry) {

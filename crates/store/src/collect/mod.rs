@@ -133,9 +133,9 @@ impl Engine {
         let pin = self.pin(victim.id)?;
         let state = self.state();
         let segment = state.segments.get(victim.id)?;
-        let (slab, used) = (segment.slab, segment.used);
+        let (copies, used) = (segment.copies, segment.used);
         drop(state);
-        Some((Scanner::new(self, victim.id, victim.stream, slab, 0, used), pin))
+        Some((Scanner::new(self, victim.id, victim.stream, copies, 0, used), pin))
     }
 }
 

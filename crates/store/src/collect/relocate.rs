@@ -112,15 +112,12 @@ impl Engine {
         self.reserve_for(Stream::Relocation, wanted).await?;
         let batch = self.state().relocation_batch(self, moving);
         let Some((written, header, data)) = batch else { return Ok(false) };
-        let offset = {
-            let state = self.state();
-            state.segments.offset_of(Location::new(written.segment, header.start_block))
-        };
+        let place = self.state().segments.place(written.segment, header.start_block);
         let mut chunks = vec![encode(&header, &written.pieces, &self.options.buffers).freeze()];
         chunks.extend(data);
         moving.written.push(written);
-        let offset = offset.expect("an open segment has a place");
-        let result = self.disk.write(offset, chunks, Persist::Cached).await;
+        let place = place.expect("an open segment has a place");
+        let result = self.write_copies(&place, chunks, Persist::Cached).await;
         if result.is_err() {
             self.state().give_up_relocation(moving);
         }
@@ -134,7 +131,7 @@ impl Engine {
         if moving.written.is_empty() {
             return Ok(all);
         }
-        if let Err(error) = self.disk.flush().await {
+        if let Err(error) = self.flush_disks().await {
             let mut state = self.state();
             state.give_up_relocation(&mut moving);
             state.make_read_only(&format!("a flush failed: {error}"));

@@ -2,10 +2,10 @@
 
 use super::Victim;
 use super::choose::keep_what_fits;
+use crate::disks::Slabs;
 use crate::engine::Engine;
 use crate::format::Stream;
 use crate::segment::Phase;
-use crate::space::Slabs;
 use crate::state::State;
 use block::Result;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ impl State {
         let mut victims = Vec::new();
         let mut empty = false;
         for (id, segment) in self.segments.iter() {
-            if segment.phase != Phase::Sealed || !segment.is_settled() || !slabs.needs_wiping(segment.slab) {
+            if segment.phase != Phase::Sealed || !segment.is_settled() || !slabs.needs_wiping(&segment.copies)
+            {
                 continue;
             }
             empty |= segment.live == 0;

@@ -1,9 +1,10 @@
 //! Labels: what says that a disk belongs to a pool, and where the pool's catalog is.
 
 use super::bytes::{array_at, is_sealed, put, seal, u16_at, u32_at, u64_at};
+use super::members::{DISKS_MAX, MEMBER_BYTES, MemberLabel, MemberState};
 use super::{
-    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, PoolId, SANITIZING_VERSION, SHARING_VERSION,
-    SlabIndex,
+    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, MEMBERS_VERSION, PoolId, Redundancy,
+    SANITIZING_VERSION, SHARING_VERSION, SlabIndex,
 };
 use block::{BlockError, Disk, ErrorKind};
 
@@ -11,13 +12,22 @@ use block::{BlockError, Disk, ErrorKind};
 pub(crate) const RESERVED_BYTES: u64 = 1 << 20;
 /// Bytes of a pool's name at most.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
-/// Extents that a catalog may have at most.
+/// Extents that a catalog may have at most, on the one disk of a pool.
 pub(crate) const EXTENTS_MAX: usize = 480;
+/// Extents that a catalog may have at most on one of several disks.
+const EXTENTS_MAX_OF_SEVERAL: usize = 320;
 /// Powers of two that a slab's size may be.
 pub(crate) const SLAB_SHIFT: std::ops::RangeInclusive<u32> = 16..=30;
 
 const MAGIC: &[u8; 8] = b"PALISADE";
 const EXTENTS_AT: usize = 192;
+const CLASS_AT: usize = 148;
+const FLAGS_AT: usize = 149;
+const FLAG_SHARING: u8 = 1;
+const FLAG_UNFINISHED: u8 = 2;
+const FLAG_SANITIZING: u8 = 4;
+const MEMBERS_AT: usize = EXTENTS_AT + 8 * EXTENTS_MAX_OF_SEVERAL;
+const _: () = assert!(MEMBERS_AT + DISKS_MAX * MEMBER_BYTES <= BLOCK_SIZE);
 
 /// Some slabs that follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +45,8 @@ pub(crate) struct Label {
     pub(crate) sharing: bool,
     /// Volumes of the pool may be being sanitized, and may share blocks: as before.
     pub(crate) sanitizing: bool,
+    /// The pool of several disks is being made: as long as all its labels say so there is none.
+    pub(crate) unfinished: bool,
     /// Index of this disk in the pool.
     pub(crate) disk_index: DiskIndex,
     /// Identity of the pool.
@@ -53,9 +65,11 @@ pub(crate) struct Label {
     pub(crate) created_unix_ms: u64,
     /// Name of the pool.
     pub(crate) pool_name: String,
-    /// Number of disks in the pool.
-    pub(crate) disks: u16,
-    /// Where the catalog is.
+    /// How the pool keeps what it stores.
+    pub(crate) class: Redundancy,
+    /// The disks of the pool, by index.
+    pub(crate) members: Vec<MemberLabel>,
+    /// Where the catalog is on this disk.
     pub(crate) catalog: Vec<SlabExtent>,
 }
 
@@ -78,16 +92,11 @@ impl Label {
 
     /// The block that holds this label.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        assert!(self.pool_name.len() <= NAME_BYTES_MAX && self.catalog.len() <= EXTENTS_MAX);
+        assert!(self.pool_name.len() <= NAME_BYTES_MAX && self.catalog.len() <= self.extents_max());
         let extents = u16::try_from(self.catalog.len()).unwrap_or(0);
         let mut block = vec![0; BLOCK_SIZE];
         put(&mut block, 0, MAGIC);
-        let version = match (self.sanitizing, self.sharing) {
-            (true, _) => SANITIZING_VERSION,
-            (false, true) => SHARING_VERSION,
-            (false, false) => FORMAT_VERSION,
-        };
-        put(&mut block, 12, &version.to_le_bytes());
+        put(&mut block, 12, &self.version().to_le_bytes());
         put(&mut block, 14, &self.disk_index.0.to_le_bytes());
         put(&mut block, 16, &self.pool);
         put(&mut block, 32, &self.disk);
@@ -97,14 +106,49 @@ impl Label {
         put(&mut block, 68, &self.slabs.to_le_bytes());
         put(&mut block, 72, &self.created_unix_ms.to_le_bytes());
         put(&mut block, 80, self.pool_name.as_bytes());
-        put(&mut block, 144, &self.disks.to_le_bytes());
+        put(&mut block, 144, &u16::try_from(self.members.len()).unwrap_or(0).to_le_bytes());
         put(&mut block, 146, &extents.to_le_bytes());
         for (i, extent) in self.catalog.iter().enumerate() {
             put(&mut block, EXTENTS_AT + 8 * i, &extent.first.0.to_le_bytes());
             put(&mut block, EXTENTS_AT + 8 * i + 4, &extent.count.to_le_bytes());
         }
+        if self.version() == MEMBERS_VERSION {
+            block[CLASS_AT] = self.class.code();
+            let flag = |set, flag| if set { flag } else { 0 };
+            block[FLAGS_AT] = flag(self.sharing, FLAG_SHARING)
+                | flag(self.unfinished, FLAG_UNFINISHED)
+                | flag(self.sanitizing, FLAG_SANITIZING);
+            for (i, member) in self.members.iter().enumerate() {
+                put(&mut block, MEMBERS_AT + MEMBER_BYTES * i, &member.encode());
+            }
+        }
         seal(&mut block);
         block
+    }
+
+    /// The version that says all of this: one that older builds know, if there is one.
+    fn version(&self) -> u16 {
+        match (self.is_alone(), self.sanitizing, self.sharing) {
+            (false, ..) => MEMBERS_VERSION,
+            (true, true, _) => SANITIZING_VERSION,
+            (true, false, true) => SHARING_VERSION,
+            (true, false, false) => FORMAT_VERSION,
+        }
+    }
+
+    /// True if the pool never had another disk than this one.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.members.len() == 1 && self.class == Redundancy::Single
+    }
+
+    /// Extents that the catalog may have on this disk at most.
+    pub(crate) fn extents_max(&self) -> usize {
+        if self.is_alone() { EXTENTS_MAX } else { EXTENTS_MAX_OF_SEVERAL }
+    }
+
+    /// What this label says of a disk.
+    pub(crate) fn member(&self, disk: DiskIndex) -> Option<&MemberLabel> {
+        self.members.get(usize::from(disk.0))
     }
 
     /// The label in `block`.
@@ -116,28 +160,46 @@ impl Label {
             return Err(Invalid::Checksum);
         }
         let version = u16_at(block, 12);
-        if !(FORMAT_VERSION..=SANITIZING_VERSION).contains(&version) {
+        if !(FORMAT_VERSION..=MEMBERS_VERSION).contains(&version) {
             return Err(Invalid::Version(version));
         }
+        let several = version == MEMBERS_VERSION;
         let extents = usize::from(u16_at(block, 146));
-        if extents > EXTENTS_MAX {
+        if extents > if several { EXTENTS_MAX_OF_SEVERAL } else { EXTENTS_MAX } {
             return Err(Invalid::Field("number of catalog extents"));
         }
+        let disks = usize::from(u16_at(block, 144));
+        if disks == 0 || disks > if several { DISKS_MAX } else { 1 } {
+            return Err(Invalid::Field("number of disks"));
+        }
+        let (disk, size_bytes) = (array_at(block, 32), u64_at(block, 56));
+        let members = if several {
+            let member = |i| MemberLabel::decode(&array_at(block, MEMBERS_AT + MEMBER_BYTES * i));
+            (0..disks).map(member).collect::<Result<_, _>>()?
+        } else {
+            vec![MemberLabel::new(disk, size_bytes, true)]
+        };
+        let class = if several { block[CLASS_AT] } else { Redundancy::Single.code() };
+        let flag = |flag, least| if several { block[FLAGS_AT] & flag != 0 } else { version >= least };
+        let sharing = flag(FLAG_SHARING, SHARING_VERSION);
+        let sanitizing = flag(FLAG_SANITIZING, SANITIZING_VERSION);
         let name: [u8; NAME_BYTES_MAX] = array_at(block, 80);
         let name = std::str::from_utf8(&name).map_err(|_| Invalid::Field("pool name"))?;
         let label = Self {
-            sharing: version >= SHARING_VERSION,
-            sanitizing: version >= SANITIZING_VERSION,
+            sharing,
+            sanitizing,
+            unfinished: several && block[FLAGS_AT] & FLAG_UNFINISHED != 0,
             disk_index: DiskIndex(u16_at(block, 14)),
             pool: array_at(block, 16),
-            disk: array_at(block, 32),
+            disk,
             generation: u64_at(block, 48),
-            size_bytes: u64_at(block, 56),
+            size_bytes,
             slab_shift: u32_at(block, 64),
             slabs: u32_at(block, 68),
             created_unix_ms: u64_at(block, 72),
             pool_name: name.trim_end_matches('\0').to_owned(),
-            disks: u16_at(block, 144),
+            class: Redundancy::from_code(class).ok_or(Invalid::Field("redundancy class"))?,
+            members,
             catalog: (0..extents).map(|i| extent_at(block, EXTENTS_AT + 8 * i)).collect(),
         };
         label.check()?;
@@ -158,6 +220,10 @@ impl Label {
         };
         if !self.catalog.iter().all(inside) {
             return Err(Invalid::Field("catalog extent"));
+        }
+        let own = self.member(self.disk_index);
+        if own.is_none_or(|own| own.identity != self.disk || own.state == MemberState::Gone) {
+            return Err(Invalid::Field("index of the disk"));
         }
         Ok(())
     }
@@ -228,6 +294,7 @@ mod tests {
         Label {
             sharing: false,
             sanitizing: false,
+            unfinished: false,
             disk_index: DiskIndex(0),
             pool: [1; 16],
             disk: [2; 16],
@@ -237,7 +304,8 @@ mod tests {
             slabs: 62,
             created_unix_ms: 1_790_000_000_000,
             pool_name: "göteborg".to_owned(),
-            disks: 1,
+            class: Redundancy::Single,
+            members: vec![MemberLabel::new([2; 16], 64 << 20, true)],
             catalog: vec![SlabExtent { first: SlabIndex(3), count: 2 }],
         }
     }
@@ -249,6 +317,36 @@ mod tests {
     #[test]
     fn a_label_comes_back_as_it_was() {
         assert_eq!(Label::decode(&label(7).encode()), Ok(label(7)));
+    }
+
+    /// The label of the second of three disks, of which the first has been lost.
+    fn of_several() -> Label {
+        let mut lost = MemberLabel::new([4; 16], 1 << 40, false);
+        lost.state = MemberState::Out;
+        let member = |identity, catalog| MemberLabel::new([identity; 16], 64 << 20, catalog);
+        let members = vec![lost, member(2, true), member(3, false)];
+        Label { disk_index: DiskIndex(1), class: Redundancy::Mirror2, members, sharing: true, ..label(9) }
+    }
+
+    #[test]
+    fn a_label_of_several_disks_comes_back_as_it_was() {
+        let block = of_several().encode();
+        assert_eq!(u16_at(&block, 12), MEMBERS_VERSION);
+        assert_eq!(Label::decode(&block), Ok(of_several()));
+    }
+
+    #[test]
+    fn a_pool_of_one_disk_has_labels_that_older_builds_know() {
+        let versions = [false, true].map(|sharing| u16_at(&Label { sharing, ..label(1) }.encode(), 12));
+        assert_eq!(versions, [FORMAT_VERSION, SHARING_VERSION]);
+    }
+
+    #[test]
+    fn a_label_whose_disk_is_not_among_the_pools_is_refused() {
+        let wrong = Label { disk_index: DiskIndex(2), ..of_several() };
+        assert_eq!(Label::decode(&wrong.encode()), Err(Invalid::Field("index of the disk")));
+        let wrong = Label { disk_index: DiskIndex(3), ..of_several() };
+        assert_eq!(Label::decode(&wrong.encode()), Err(Invalid::Field("index of the disk")));
     }
 
     #[test]
@@ -263,9 +361,9 @@ mod tests {
         }
         let mut unknown = label(7).encode();
         put(&mut unknown, 8, &[0; 4]);
-        put(&mut unknown, 12, &4u16.to_le_bytes());
+        put(&mut unknown, 12, &5u16.to_le_bytes());
         seal(&mut unknown);
-        assert_eq!(Label::decode(&unknown), Err(Invalid::Version(4)));
+        assert_eq!(Label::decode(&unknown), Err(Invalid::Version(5)));
     }
 
     #[test]

@@ -6,12 +6,15 @@ pub(crate) mod batch;
 mod bytes;
 mod ids;
 pub(crate) mod label;
+pub(crate) mod members;
 pub(crate) mod node;
+mod redundancy;
 
 pub use ids::VolumeId;
 pub(crate) use ids::{
     BlockAddress, DiskIndex, Epoch, LayerId, Location, PoolId, SegmentId, Seq, SlabIndex, Stream,
 };
+pub use redundancy::Redundancy;
 
 /// Bytes in a block: the unit of the map, of checksums and of locations.
 pub(crate) const BLOCK_SIZE: usize = 4096;
@@ -27,6 +30,9 @@ pub(crate) const SHARING_VERSION: u16 = 2;
 
 /// The version of labels of pools whose volumes may be being sanitized, and may share blocks.
 pub(crate) const SANITIZING_VERSION: u16 = 3;
+
+/// The version of labels of pools of several disks.
+pub(crate) const MEMBERS_VERSION: u16 = 4;
 
 /// Why some bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +53,7 @@ impl std::fmt::Display for Invalid {
             Self::Magic => write!(f, "no magic number"),
             Self::Checksum => write!(f, "wrong checksum"),
             Self::Version(version) => {
-                write!(f, "format version {version}, known are those up to {SANITIZING_VERSION}")
+                write!(f, "format version {version}, known are those up to {MEMBERS_VERSION}")
             }
             Self::Field(name) => write!(f, "impossible value of {name}"),
         }

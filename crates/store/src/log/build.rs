@@ -3,6 +3,7 @@
 use super::{
     BATCH_BLOCKS_MAX, Flight, IN_FLIGHT_MAX, Item, Payload, QUEUED_BLOCKS_FOR_MORE, REST_BLOCKS_MIN,
 };
+use crate::disks::Place;
 use crate::engine::Engine;
 use crate::format::batch::{COPY_BYTES, Header, PIECES_BYTES_MAX, Piece, PieceKind, descriptor_blocks};
 use crate::format::node::Entry;
@@ -24,7 +25,7 @@ pub(crate) struct Batch {
     pub(super) data: Vec<Bytes>,
     /// For each piece that copies: what its blocks become.
     pub(super) references: Vec<Vec<Entry>>,
-    pub(super) offset: u64,
+    pub(super) place: Place,
     pub(super) descriptor_blocks: u32,
     pub(super) blocks: u32,
     pub(super) persist: Persist,
@@ -91,7 +92,7 @@ impl State {
         let id = head.open_for(&mut self.segments, least)?;
         let segment = self.segments.get(id).expect("an open segment is in the table");
         let start_block = segment.used;
-        let offset = self.segments.offset(segment.slab, start_block);
+        let place = self.segments.place(id, start_block)?;
         let room = self.segments.slab_blocks() - start_block;
         assert!(room >= REST_BLOCKS_MIN, "an open segment has room for a batch");
 
@@ -109,7 +110,7 @@ impl State {
             requests: Vec::new(),
             data: Vec::new(),
             references: Vec::new(),
-            offset,
+            place,
             descriptor_blocks: 0,
             blocks: 0,
             persist: Persist::Cached,

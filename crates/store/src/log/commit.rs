@@ -65,7 +65,7 @@ impl Engine {
         let mut chunks = Vec::with_capacity(1 + batch.data.len());
         chunks.push(descriptor);
         chunks.append(&mut batch.data);
-        let result = self.disk.write(batch.offset, chunks, batch.persist).await;
+        let result = self.write_copies(&batch.place, chunks, batch.persist).await;
         let steps = {
             let mut state = self.state();
             // After a failed flush nothing that is still on its way may be acknowledged.

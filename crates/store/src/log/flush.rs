@@ -30,7 +30,7 @@ impl Engine {
 
     async fn flush_once(self: &Arc<Self>) -> Result<()> {
         let until = self.state().host.written();
-        let result = self.disk.flush().await;
+        let result = self.flush_disks().await;
         let next = self.flushed(until, &result, false);
         if let Some(batch) = next {
             self.launch(batch).await;
@@ -41,7 +41,7 @@ impl Engine {
     /// The flush that batches in flight wait for.
     pub(super) async fn flush_for_batches(self: Arc<Self>) {
         let until = self.state().host.written();
-        let result = self.disk.flush().await;
+        let result = self.flush_disks().await;
         let next = self.flushed(until, &result, true);
         if let Some(batch) = next {
             self.launch(batch).await;

@@ -12,7 +12,8 @@ pub(crate) use build::Batch;
 pub(crate) use request::{Guard, Item, Payload, Request};
 pub(crate) use submit::Write;
 
-use crate::format::{SegmentId, Seq, SlabIndex, Stream};
+use crate::disks::Copies;
+use crate::format::{SegmentId, Seq, Stream};
 use crate::segment::{Phase, Segments};
 use block::{BlockError, Result};
 use std::collections::VecDeque;
@@ -55,8 +56,8 @@ impl Head {
     }
 
     /// Gives up those segments whose slab `which` names.
-    pub(crate) fn give_up(&mut self, segments: &mut Segments, which: impl Fn(SlabIndex) -> bool) {
-        let named = |segments: &Segments, id| segments.get(id).is_some_and(|segment| which(segment.slab));
+    pub(crate) fn give_up(&mut self, segments: &mut Segments, which: impl Fn(&Copies) -> bool) {
+        let named = |segments: &Segments, id| segments.get(id).is_some_and(|segment| which(&segment.copies));
         if self.current.is_some_and(|id| named(segments, id)) {
             self.seal(segments);
         }
@@ -211,20 +212,27 @@ pub(crate) const REPLAYED: [Stream; 2] = [Stream::Host, Stream::Relocation];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Slab;
+    use crate::format::{DiskIndex, Redundancy, SlabIndex};
     use crate::segment::Segment;
 
     #[test]
     fn a_head_gives_up_what_is_named_and_goes_on_with_the_others() {
-        let mut segments = Segments::new(16);
+        let on = |number| {
+            let slab = Slab { disk: DiskIndex(0), index: SlabIndex(number) };
+            Copies::new(&[slab]).expect("one copy")
+        };
+        let number = |copies: &Copies| copies.only().map_or(0, |slab| slab.index.0);
+        let mut segments = Segments::new(16, Redundancy::Single);
         let mut head = Head::default();
         for number in 1..=4 {
-            segments.insert(SegmentId(number.into()), Segment::reserved(Stream::Host, SlabIndex(number)));
+            segments.insert(SegmentId(number.into()), Segment::reserved(Stream::Host, on(number)));
             head.add([SegmentId(number.into())]);
         }
         assert_eq!(head.open(&mut segments), Some(SegmentId(1)));
-        head.give_up(&mut segments, |slab| slab.0 == 3);
+        head.give_up(&mut segments, |copies| number(copies) == 3);
         assert_eq!(head.open(&mut segments), Some(SegmentId(1)), "it is not named");
-        head.give_up(&mut segments, |slab| slab.0 < 3);
+        head.give_up(&mut segments, |copies| number(copies) < 3);
         let phases = [1, 2, 3].map(|number| segments.get(SegmentId(number)).map(|segment| segment.phase));
         assert_eq!(phases, [Some(Phase::Sealed); 3]);
         assert_eq!((head.open(&mut segments), head.reserved()), (Some(SegmentId(4)), 0));

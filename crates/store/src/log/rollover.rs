@@ -58,7 +58,7 @@ impl Engine {
         if matches!(self.state().health, Health::ReadOnly(_)) {
             return Err(self.error(ErrorKind::ReadOnly, "takes no writes"));
         }
-        self.disk.flush().await?;
+        self.flush_disks().await?;
         let prepare = |state: &mut State| {
             if matches!(state.health, Health::ReadOnly(_)) {
                 return Err(self.error(ErrorKind::ReadOnly, "takes no writes"));

@@ -38,6 +38,7 @@ enum Attempt {
 }
 
 /// What has to be started for a write that was queued.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and it is taken apart at once")]
 enum Start {
     /// A batch to be written beside others.
     Batch(Batch),

@@ -2,7 +2,7 @@
 
 use super::Pool;
 use crate::engine::Engine;
-use crate::format::{BlockAddress, LayerId, Location, SegmentId};
+use crate::format::{BlockAddress, DiskIndex, LayerId, Location, SegmentId};
 use crate::map::{Next, NodeKey};
 use crate::options::CheckReport;
 use crate::state::{Needed, State};
@@ -33,11 +33,12 @@ impl Pool {
         for id in layers {
             self.engine.tally_layer(id, &mut tally).await?;
         }
-        let slabs = {
+        let slabs: Vec<_> = {
             let slabs = self.engine.slabs.lock();
-            (u64::from(slabs.total()), u64::from(slabs.catalog()) + slabs.free() + slabs.in_hand())
+            let current = slabs.indexes().filter(|disk| self.engine.disks.current(*disk).is_some());
+            current.map(|disk| (disk, slabs.counts(disk))).collect()
         };
-        self.engine.state().compare(&mut tally, slabs);
+        self.engine.state().compare(&mut tally, &slabs);
         Ok(tally.report)
     }
 }
@@ -145,7 +146,7 @@ impl State {
         Ok(Some(leaf + 1))
     }
 
-    fn compare(&self, tally: &mut Tally, (slabs, accounted): (u64, u64)) {
+    fn compare(&self, tally: &mut Tally, disks: &[(DiskIndex, (u32, u32, u64))]) {
         tally.compare_references();
         for (id, segment) in self.segments.iter() {
             let counted = tally.live.remove(&id).unwrap_or(0);
@@ -161,11 +162,15 @@ impl State {
         for id in unknown {
             tally.problem(format!("segment {id} is in use and not in the table"));
         }
-        let in_segments = crate::number::wide(self.segments.iter().count());
-        if accounted + in_segments != slabs {
-            tally.problem(format!(
-                "{slabs} slabs, but {accounted} free or catalog and {in_segments} in segments"
-            ));
+        for (disk, (total, catalog, free)) in disks {
+            let copies = self.segments.iter().flat_map(|(_, segment)| segment.copies.slabs());
+            let in_segments = crate::number::wide(copies.filter(|slab| slab.disk == *disk).count());
+            let accounted = u64::from(*catalog) + free;
+            if accounted + in_segments != u64::from(*total) {
+                tally.problem(format!(
+                    "disk {disk}: {total} slabs, but {accounted} free or catalog and {in_segments} in segments"
+                ));
+            }
         }
         if self.admitted > 0 || self.touched > 0 {
             tally.problem(format!(

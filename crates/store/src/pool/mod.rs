@@ -1,5 +1,6 @@
 //! The pool as its users see it.
 
+mod assemble;
 mod check;
 mod diff;
 mod fork;
@@ -11,6 +12,7 @@ pub use diff::Difference;
 
 use crate::catalog::Changes;
 use crate::engine::{Engine, run_blocking};
+use crate::format::DiskIndex;
 use crate::format::label::{Label, read_newest};
 use crate::options::{DiskLabel, Fact, Health, PoolOptions};
 use crate::state::State;
@@ -28,7 +30,7 @@ pub struct Pool {
 /// `Format` if there is a label, but of another version or damaged; the disk's errors.
 pub async fn label_of(disk: Arc<dyn Disk>, runtime: &dyn Runtime) -> Result<Option<DiskLabel>> {
     let label = run_blocking(runtime, move || read_newest(&*disk)).await?;
-    Ok(label.map(|label| DiskLabel {
+    Ok(label.filter(|label| !label.unfinished).map(|label| DiskLabel {
         pool: label.pool,
         pool_name: label.pool_name,
         disk: label.disk,
@@ -37,43 +39,34 @@ pub async fn label_of(disk: Arc<dyn Disk>, runtime: &dyn Runtime) -> Result<Opti
     }))
 }
 
-/// The one disk of a pool.
-fn only(disks: Vec<Arc<dyn Disk>>) -> Result<Arc<dyn Disk>> {
-    match <[_; 1]>::try_from(disks) {
-        Ok([disk]) => Ok(disk),
-        Err(disks) => {
-            let message = format!("{} disks were given; a pool has one", disks.len());
-            Err(BlockError::new(ErrorKind::Invalid, "pool", message))
-        }
-    }
-}
-
 impl Pool {
-    /// Makes a pool named `name` of `disks` (one, for now), and opens it. What is on the disks is lost.
+    /// Makes a pool named `name` of `disks`, and opens it. What is on the disks is lost.
     ///
     /// # Errors
-    /// `Invalid` if a disk is too small or an option makes no sense, `Exists` if a disk is in a pool already.
+    /// `Invalid` if disks are too few or too small or an option makes no sense, `Exists` if a disk is in a pool already.
     pub async fn create(
         disks: Vec<Arc<dyn Disk>>,
         name: &str,
         options: PoolOptions,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Arc<Self>> {
-        let disk = only(disks)?;
-        open::format(&disk, name, &options, &*runtime).await?;
-        Self::open(vec![disk], options, runtime).await
+        open::format(&disks, name, &options, &*runtime).await?;
+        Self::open(disks, options, runtime).await
     }
 
-    /// Opens the pool on `disks`, replaying what was written since the last checkpoint.
+    /// Opens the pool on `disks`, in any order, replaying what was written since the last checkpoint. If disks are
+    /// missing and the others have all there is, the labels of the others say that these are lost before anything else
+    /// is written.
     ///
     /// # Errors
-    /// `NotFound` if no pool is there, `Corrupt` if acknowledged writes cannot be read back, the disk's errors.
+    /// `NotFound` if no pool is there, `Corrupt` if acknowledged writes cannot be read back, `Device` if disks are missing
+    /// that it needs, `Format` if the disks are not of one pool or went on apart, the disk's errors.
     pub async fn open(
         disks: Vec<Arc<dyn Disk>>,
         options: PoolOptions,
         runtime: Arc<dyn Runtime>,
     ) -> Result<Arc<Self>> {
-        let engine = open::open(only(disks)?, options, runtime).await?;
+        let engine = open::open(disks, options, runtime).await?;
         engine.runtime.spawn(Box::pin(Arc::clone(&engine).background()));
         engine.tend();
         engine.resume_sanitizing();
@@ -115,13 +108,13 @@ impl Pool {
         self.engine.blocking(move || catalog.facts(&kind)).await
     }
 
-    /// Takes the space that the disk has gained; `new_size_bytes` is the size it has now.
+    /// Takes the space that disk `index` has gained; `new_size_bytes` is the size it has now.
     ///
     /// # Errors
-    /// `Invalid` if it is smaller than before; the disk's.
-    pub async fn grow_disk(&self, new_size_bytes: u64) -> Result<()> {
+    /// `NotFound` if the pool has no such disk; `Invalid` if it is smaller than before; the disk's.
+    pub async fn grow_disk(&self, index: u16, new_size_bytes: u64) -> Result<()> {
         let engine = Arc::clone(&self.engine);
-        self.engine.detached(async move { engine.grow(new_size_bytes).await }).await
+        self.engine.detached(async move { engine.grow(DiskIndex(index), new_size_bytes).await }).await
     }
 
     /// Writes changed map nodes and moves the start of replay forward. Happens by itself, too.
@@ -193,11 +186,14 @@ impl Engine {
         self.transact(prepare, |state, pool| state.pool_record = pool).await
     }
 
-    async fn grow(&self, new_size_bytes: u64) -> Result<()> {
+    async fn grow(&self, disk: DiskIndex, new_size_bytes: u64) -> Result<()> {
         // Two at once could make each other's label smaller.
         let _gate = self.grow_gate.lock().await;
         let catalog = self.catalog();
-        let before = catalog.label();
+        let before = catalog.labels().into_iter().find(|label| label.disk_index == disk);
+        let Some(before) = before.filter(|_| self.disks.current(disk).is_some()) else {
+            return Err(self.error(ErrorKind::NotFound, "has no such disk"));
+        };
         let size_bytes = new_size_bytes - new_size_bytes % 4096;
         if size_bytes < before.size_bytes {
             return Err(self.error(ErrorKind::Invalid, "a disk of a pool cannot shrink"));
@@ -205,19 +201,23 @@ impl Engine {
         let slabs = Label::slabs_for(size_bytes, before.slab_shift);
         // Labels of the new size first: a crash in between leaves the former number of slabs or the new one.
         self.blocking(move || {
-            catalog.update_label(|label| {
-                label.size_bytes = size_bytes;
-                label.slabs = slabs;
-            })
+            catalog.update_labels(|label| {
+                if label.disk_index == disk {
+                    label.size_bytes = size_bytes;
+                    label.slabs = slabs;
+                }
+            })?;
+            let fail =
+                || BlockError::new(ErrorKind::Device, "pool", "the label of the disk cannot be written");
+            if catalog.failed().contains(&disk) { Err(fail()) } else { Ok(()) }
         })
         .await?;
-        let disk = crate::format::DiskIndex(0);
         let record = crate::catalog::DiskRecord { identity: before.disk, size_bytes, slabs };
         let prepare = move |_: &mut State| {
             Ok((Changes { disks: vec![(disk, Some(record))], ..Changes::default() }, ()))
         };
         self.transact(prepare, |_, ()| ()).await?;
-        self.slabs.lock().grow(slabs);
+        self.slabs.lock().grow(disk, slabs);
         self.refresh_budget();
         self.room_made.happen();
         self.work_wanted.happen();

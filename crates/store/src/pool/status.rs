@@ -2,8 +2,10 @@
 
 use super::Pool;
 use crate::format::BLOCK_BYTES;
+use crate::format::members::{MemberLabel, MemberState};
+use crate::format::{DiskIndex, Redundancy};
 use crate::number::wide;
-use crate::options::{PoolStatus, SegmentCounts};
+use crate::options::{DiskState, DiskStatus, PoolStatus, SegmentCounts};
 use crate::segment::Phase;
 use crate::state::State;
 
@@ -37,6 +39,33 @@ impl Pool {
             nodes_dirty: state.sums.dirty,
             health: state.health.clone(),
         }
+    }
+}
+
+impl Pool {
+    /// The disks of the pool: those that are there, and those that are lost.
+    #[must_use]
+    pub fn disks(&self) -> Vec<DiskStatus> {
+        let label = self.engine.catalog().label();
+        let members = (0..).zip(&label.members);
+        let status = |(index, member): (u16, &MemberLabel)| {
+            let state = match member.state {
+                MemberState::Gone => return None,
+                _ if self.engine.disks.current(DiskIndex(index)).is_none() => DiskState::Lost,
+                MemberState::In => DiskState::Current,
+                MemberState::Leaving => DiskState::Leaving,
+                MemberState::Out => DiskState::Lost,
+            };
+            let (identity, size_bytes, catalog) = (member.identity, member.size_bytes, member.catalog);
+            Some(DiskStatus { index, identity, size_bytes, state, catalog })
+        };
+        members.filter_map(status).collect()
+    }
+
+    /// The class of the pool.
+    #[must_use]
+    pub fn redundancy(&self) -> Redundancy {
+        self.engine.catalog().label().class
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opening a pool after a crash: what the log holds beyond the last checkpoint is applied to the maps.
 
+mod level;
 mod replay;
 mod scan;
 
@@ -70,17 +71,18 @@ impl Engine {
             let relocation_end = self.replay_relocation(epoch, &range, &relocation).await?;
             ends.insert(epoch, (host_end, relocation_end));
         }
-        self.disk.flush().await?;
+        self.level(&[&host, &relocation]).await?;
+        self.flush_disks().await?;
         self.begin_first_epoch(records, &ends).await
     }
 
     async fn scan(&self, id: SegmentId, stream: Stream, from: u32) -> Result<Vec<Logged>> {
-        let (slab, end) = {
+        let (copies, end) = {
             let state = self.state();
             let segment = state.segments.get(id).expect("all segments of the catalog are in the table");
-            (segment.slab, state.segments.slab_blocks())
+            (segment.copies, state.segments.slab_blocks())
         };
-        let mut scanner = Scanner::new(self, id, stream, slab, from, end);
+        let mut scanner = Scanner::new(self, id, stream, copies, from, end);
         let mut batches = Vec::new();
         while let Some(found) = scanner.next().await? {
             let known = self.state().ranges.contains_key(&found.descriptor.header.epoch);
@@ -147,7 +149,7 @@ impl Engine {
         })
         .await?;
         let mut free = self.slabs.lock();
-        slabs.into_iter().for_each(|slab| free.give(slab));
+        slabs.into_iter().for_each(|copies| free.give(copies));
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! Reading the batches of a segment one after the other.
 
+use super::is_whole;
+use crate::catalog::Slab;
+use crate::disks::Copies;
 use crate::engine::Engine;
 use crate::format::batch::{DESCRIPTOR_BLOCKS_MAX, Descriptor, decode, peek_descriptor_blocks};
-use crate::format::{BLOCK_SIZE, SegmentId, Seq, SlabIndex, Stream};
+use crate::format::{BLOCK_BYTES, BLOCK_SIZE, SegmentId, Seq, Stream};
 use crate::log::{BATCH_BLOCKS_MAX, IN_FLIGHT_MAX};
 use crate::number::{count_of, narrow, wide};
 use block::Result;
@@ -32,7 +35,9 @@ pub(crate) struct Scanner<'a> {
     engine: &'a Engine,
     id: SegmentId,
     stream: Stream,
-    slab: SlabIndex,
+    /// The copies that can be read, and which of them the window is of.
+    copies: Vec<Slab>,
+    copy: usize,
     at: u32,
     end: u32,
     last: Option<Seq>,
@@ -46,11 +51,14 @@ impl<'a> Scanner<'a> {
         engine: &'a Engine,
         id: SegmentId,
         stream: Stream,
-        slab: SlabIndex,
+        copies: Copies,
         from: u32,
         end: u32,
     ) -> Self {
-        Self { engine, id, stream, slab, at: from, end, last: None, window: Bytes::new(), window_start: from }
+        let current = |slab: &Slab| engine.disks.current(slab.disk).is_some();
+        let copies: Vec<_> = copies.slabs().iter().copied().filter(current).collect();
+        let window = Bytes::new();
+        Self { engine, id, stream, copies, copy: 0, at: from, end, last: None, window, window_start: from }
     }
 
     /// The next batch. Where no descriptor is valid the log ends, or a batch is damaged: one behind it then says
@@ -59,21 +67,81 @@ impl<'a> Scanner<'a> {
     /// # Errors
     /// The disk's, where the next batch should be.
     pub(crate) async fn next(&mut self) -> Result<Option<Found>> {
-        if let Some(found) = self.batch_here().await? {
+        if let Some(found) = self.whole_here().await? {
             return Ok(Some(found));
         }
         let start = self.at;
-        let end = self.end.min(start.saturating_add(GAP_BLOCKS_MAX));
-        while self.at + 1 < end {
-            self.at += 1;
-            // A bad sector where perhaps nothing was written is no reason to stop.
-            if let Ok(Some(found)) = self.batch_here().await {
-                return Ok(Some(found));
+        let mut end = self.end.min(start.saturating_add(GAP_BLOCKS_MAX));
+        let mut nearest = None;
+        for copy in 0..self.copies.len() {
+            self.turn_to(copy);
+            self.go_to(start);
+            let last = self.last;
+            while self.at + 1 < end {
+                self.at += 1;
+                let here = self.at;
+                // A bad sector where perhaps nothing was written is no reason to stop.
+                if let Ok(Some(found)) = self.batch_here().await {
+                    (self.last, end, nearest) = (last, here, Some((here, found)));
+                    break;
+                }
             }
+        }
+        if let Some((here, found)) = nearest {
+            self.go_to(here);
+            if self.copies.len() > 1 {
+                return self.whole_here().await;
+            }
+            (self.at, self.last) = (found.end_block, Some(found.descriptor.header.seq));
+            return Ok(Some(found));
         }
         self.at = start;
         self.end = start;
         Ok(None)
+    }
+
+    /// The batch that begins here, from a copy that has all of it if there is one.
+    async fn whole_here(&mut self) -> Result<Option<Found>> {
+        let (at, last, copies) = (self.at, self.last, self.copies.len());
+        let (mut torn, mut failure, mut none) = (None, None, copies == 0);
+        for turn in 0..copies {
+            self.turn_to((self.copy + usize::from(turn > 0)) % copies);
+            self.go_to(at);
+            self.last = last;
+            match self.batch_here().await {
+                Ok(Some(found)) if copies == 1 || is_whole(&found.descriptor, &found.data) => {
+                    return Ok(Some(found));
+                }
+                Ok(Some(found)) => torn = torn.or(Some(found)),
+                Ok(None) => none = true,
+                Err(error) => failure = Some(error),
+            }
+        }
+        self.go_to(at);
+        self.last = last;
+        match (torn, failure) {
+            (Some(found), _) => {
+                (self.at, self.last) = (found.end_block, Some(found.descriptor.header.seq));
+                Ok(Some(found))
+            }
+            // What one copy lacks was never acknowledged, whatever another cannot say.
+            (None, Some(error)) if !none => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    fn go_to(&mut self, at: u32) {
+        self.at = at;
+        if at < self.window_start {
+            (self.window, self.window_start) = (Bytes::new(), at);
+        }
+    }
+
+    fn turn_to(&mut self, copy: usize) {
+        if self.copy != copy {
+            self.copy = copy;
+            (self.window, self.window_start) = (Bytes::new(), self.at);
+        }
     }
 
     /// The batch that begins here, if there is one.
@@ -123,12 +191,14 @@ impl<'a> Scanner<'a> {
         if there < blocks {
             let least = blocks - there;
             let count = WINDOW_BLOCKS.max(least).min(self.end - self.at - there);
-            let offset = self.engine.state().segments.offset(self.slab, self.at + there);
-            let ahead = self.engine.disk.read(offset, count_of(count) * BLOCK_SIZE).await;
+            let within = u64::from(self.at + there) * BLOCK_BYTES;
+            let Some(slab) = self.copies.get(self.copy).copied() else { return Ok(false) };
+            let only = self.copies.len() == 1;
+            let ahead = self.engine.read_slab(slab, within, count_of(count) * BLOCK_SIZE, only).await;
             // A bad sector in what is only read ahead is not met where nothing was written.
             let more = match ahead {
                 Err(_) if count > least => {
-                    self.engine.disk.read(offset, count_of(least) * BLOCK_SIZE).await?
+                    self.engine.read_slab(slab, within, count_of(least) * BLOCK_SIZE, only).await?
                 }
                 ahead => ahead?,
             };

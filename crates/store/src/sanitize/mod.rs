@@ -184,7 +184,7 @@ impl Engine {
         }
         for _ in 0..2 {
             let catalog = self.catalog();
-            self.blocking(move || catalog.update_label(|label| label.sanitizing = true)).await?;
+            self.blocking(move || catalog.update_labels(|label| label.sanitizing = true)).await?;
         }
         self.state().sanitizing.labelled = true;
         Ok(())

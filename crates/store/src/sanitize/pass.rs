@@ -4,12 +4,12 @@
 //! of other volumes go on; and it goes on at the next opening if the pool is closed.
 
 use super::prune::Pruning;
-use crate::catalog::{SanitizePhase, SanitizeRecord};
+use crate::catalog::{SanitizePhase, SanitizeRecord, Slab};
+use crate::disks::{Copies, Slabs};
 use crate::engine::Engine;
-use crate::format::{BLOCK_BYTES, SlabIndex, VolumeId};
+use crate::format::{BLOCK_BYTES, VolumeId};
 use crate::number::{len_of, wide};
 use crate::segment::Phase;
-use crate::space::Slabs;
 use crate::state::State;
 use block::{BlockError, ErrorKind, Persist, Result};
 use std::sync::Arc;
@@ -163,30 +163,32 @@ impl Engine {
             let mut state = self.state();
             let slabs = self.slabs.lock();
             let State { heads, segments, .. } = &mut *state;
-            heads.iter_mut().for_each(|head| head.give_up(segments, |slab| slabs.needs_wiping(slab)));
+            heads.iter_mut().for_each(|head| head.give_up(segments, |copies| slabs.needs_wiping(copies)));
         }
         self.kick();
     }
 
     /// Wipes a slab that was taken to be wiped, and gives it back.
-    async fn wipe_free(self: &Arc<Self>, slab: SlabIndex) -> Result<()> {
+    async fn wipe_free(self: &Arc<Self>, slab: Slab) -> Result<()> {
         let mut wiped = self.wipe_slab(slab).await;
         if wiped.is_ok() {
             wiped = self.flush_wiped().await;
         }
         if let Err(error) = wiped {
-            self.slabs.lock().give(slab);
+            self.slabs.lock().give_slab(slab);
             return Err(error);
         }
         self.slabs.lock().note_wiped(slab);
         if self.options.discard {
-            let (offset, len) = self.range_of(slab);
-            if let Err(error) = self.disk.discard(offset, len).await {
-                tracing::debug!(%error, "a discard failed");
+            if let Some(member) = self.disks.current(slab.disk) {
+                let discard = member.disk.discard(self.disks.offset(slab), self.disks.slab_bytes());
+                if let Err(error) = self.discarded(slab.disk, discard).await {
+                    tracing::debug!(%error, "a discard failed");
+                }
             }
             self.slabs.lock().give_discarded(slab);
         } else {
-            self.slabs.lock().give(slab);
+            self.slabs.lock().give_slab(slab);
         }
         self.room_made.happen();
         self.kick();
@@ -197,12 +199,12 @@ impl Engine {
     ///
     /// # Errors
     /// The disk's.
-    pub(crate) async fn wipe_taken(&self, slabs: &[SlabIndex]) -> Result<()> {
-        for slab in slabs {
-            let needed = self.slabs.lock().needs_wiping(*slab);
+    pub(crate) async fn wipe_taken(&self, taken: &[Copies]) -> Result<()> {
+        for slab in taken.iter().flat_map(|copies| copies.slabs().to_vec()) {
+            let needed = self.slabs.lock().slab_needs_wiping(slab);
             if needed {
-                self.wipe_slab(*slab).await?;
-                self.slabs.lock().note_wiped(*slab);
+                self.wipe_slab(slab).await?;
+                self.slabs.lock().note_wiped(slab);
             }
         }
         Ok(())
@@ -210,17 +212,19 @@ impl Engine {
 
     /// Makes a slab hold nothing but zeros. What does already is not written, so that a disk that was never written, or
     /// of which much is discarded, takes no space for it. Not yet durable.
-    async fn wipe_slab(&self, slab: SlabIndex) -> Result<()> {
-        let (start, len) = self.range_of(slab);
-        let end = start + len;
+    async fn wipe_slab(&self, slab: Slab) -> Result<()> {
+        // What is on a disk that has left is out of reach.
+        let Some(member) = self.disks.current(slab.disk) else { return Ok(()) };
+        let start = self.disks.offset(slab);
+        let end = start + self.disks.slab_bytes();
         let mut at = start;
         while at < end {
             let part = WIPE_BYTES.min(end - at);
-            let read = self.disk.read(at, len_of(part)).await;
+            let read = member.disk.read(at, len_of(part)).await;
             let is_zero = |part: &[u8]| part == &self.zeros[..part.len()];
             if !read.is_ok_and(|data| data.chunks(self.zeros.len()).all(is_zero)) {
                 let zeros = self.zero_chunks(part / BLOCK_BYTES);
-                self.disk.write(at, zeros, Persist::Cached).await?;
+                member.disk.write(at, zeros, Persist::Cached).await?;
             }
             at += part;
         }
@@ -228,18 +232,11 @@ impl Engine {
     }
 
     async fn flush_wiped(&self) -> Result<()> {
-        let flushed = self.disk.flush().await;
+        let flushed = self.flush_disks().await;
         if let Err(error) = &flushed {
             self.state().make_read_only(&format!("a flush failed: {error}"));
         }
         flushed
-    }
-
-    /// Offset and length of a slab on the disk, in bytes.
-    pub(crate) fn range_of(&self, slab: SlabIndex) -> (u64, u64) {
-        let state = self.state();
-        let start = state.segments.offset(slab, 0);
-        (start, state.segments.offset(slab, state.segments.slab_blocks()) - start)
     }
 
     /// All old content is gone from slabs that segments may lie on: it goes from the catalog's, and that is noted.
@@ -336,13 +333,13 @@ impl State {
 
     fn has_unwiped_heads(&self, slabs: &Slabs) -> bool {
         let written = |phase| matches!(phase, Phase::Reserved | Phase::Open);
-        self.segments.iter().any(|(_, segment)| written(segment.phase) && slabs.needs_wiping(segment.slab))
+        self.segments.iter().any(|(_, segment)| written(segment.phase) && slabs.needs_wiping(&segment.copies))
     }
 
     /// What is left to be emptied and wiped.
     fn unwiped(&self, slabs: &Slabs) -> Unwiped {
         let mut left = Unwiped::default();
-        for (_, segment) in self.segments.iter().filter(|(_, segment)| slabs.needs_wiping(segment.slab)) {
+        for (_, segment) in self.segments.iter().filter(|(_, segment)| slabs.needs_wiping(&segment.copies)) {
             left.segments += 1;
             left.live += u64::from(segment.live);
             left.damaged |= segment.damaged;
@@ -351,8 +348,11 @@ impl State {
             left.on_the_way |=
                 segment.phase == Phase::Evacuated || (segment.phase == Phase::Sealed && !settled);
         }
-        let accounted = wide(self.segments.iter().count()) + slabs.free() + u64::from(slabs.catalog());
-        left.on_the_way |= accounted != u64::from(slabs.total()) || slabs.unwiped() > 0;
+        let in_segments = |disk| {
+            let copies = self.segments.iter().flat_map(|(_, segment)| segment.copies.slabs());
+            wide(copies.filter(|slab| slab.disk == disk).count())
+        };
+        left.on_the_way |= !slabs.are_accounted(in_segments) || slabs.unwiped() > 0;
         left
     }
 
@@ -374,7 +374,7 @@ impl State {
     }
 
     /// The pass is over, however it went.
-    fn close_pass(&mut self, slabs: &crate::space::SharedSlabs) -> Option<Pass> {
+    fn close_pass(&mut self, slabs: &crate::disks::SharedSlabs) -> Option<Pass> {
         slabs.lock().end_wipe();
         self.sanitizing.pass.take()
     }

@@ -226,7 +226,7 @@ impl Engine {
         }
         for _ in 0..2 {
             let catalog = self.catalog();
-            self.blocking(move || catalog.update_label(|label| label.sharing = true)).await?;
+            self.blocking(move || catalog.update_labels(|label| label.sharing = true)).await?;
         }
         self.state().sharing = true;
         Ok(())

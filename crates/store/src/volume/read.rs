@@ -1,9 +1,10 @@
 //! Reading: resolve through the layers, read what lies together at once, verify every block.
 
 use super::{Blocks, StoreVolume};
+use crate::disks::{Bad, Place};
 use crate::engine::Engine;
 use crate::format::node::Entry;
-use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, LayerId, Location, SegmentId, crc32c};
+use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, Location, SegmentId};
 use crate::map::{Entries, leaves_of};
 use crate::number::{len_of, wide};
 use crate::state::{Needed, State, slots_in};
@@ -20,8 +21,8 @@ enum Run {
     Zeros(u64),
     Data {
         address: BlockAddress,
-        place: Location,
-        offset: u64,
+        start: Location,
+        place: Place,
         checksums: Vec<u32>,
     },
     /// The map names a place that does not exist.
@@ -65,12 +66,12 @@ impl StoreVolume {
     async fn read_run(&self, run: &Run) -> Result<Vec<Bytes>> {
         match run {
             Run::Zeros(count) => Ok(self.engine.zero_chunks(*count)),
-            Run::Data { address, place, offset, checksums } => {
-                let result = self.engine.read_verified(*offset, checksums).await;
+            Run::Data { address, start, place, checksums } => {
+                let result = self.engine.read_verified(*place, checksums).await;
                 result.map(|data| vec![data]).map_err(|bad| match bad {
                     Bad::Disk(error) => error,
                     Bad::Block(index) => {
-                        self.engine.state().mark_damaged(place.segment());
+                        self.engine.state().mark_damaged(start.segment());
                         self.damaged(BlockAddress(address.0 + wide(index)))
                     }
                 })
@@ -90,36 +91,12 @@ impl Run {
     fn segment(&self) -> Option<SegmentId> {
         match self {
             Self::Zeros(_) | Self::Lost(_) => None,
-            Self::Data { place, .. } => Some(place.segment()),
+            Self::Data { start, .. } => Some(start.segment()),
         }
     }
-}
-
-/// Why blocks cannot be had.
-pub(crate) enum Bad {
-    /// The disk failed.
-    Disk(BlockError),
-    /// This block, of those asked for, has not the checksum it should have.
-    Block(usize),
 }
 
 impl Engine {
-    /// Reads blocks that follow each other on the disk and verifies them. A block that is wrong is read once more.
-    pub(crate) async fn read_verified(
-        &self,
-        offset: u64,
-        checksums: &[u32],
-    ) -> std::result::Result<Bytes, Bad> {
-        let data = self.disk.read(offset, checksums.len() * BLOCK_SIZE).await.map_err(Bad::Disk)?;
-        let Some(wrong) = first_wrong(&data, checksums) else { return Ok(data) };
-        tracing::warn!(offset, "a block has a wrong checksum and is read again");
-        let data = self.disk.read(offset, checksums.len() * BLOCK_SIZE).await.map_err(Bad::Disk)?;
-        match first_wrong(&data, checksums) {
-            None => Ok(data),
-            Some(_) => Err(Bad::Block(first_wrong(&data, checksums).unwrap_or(wrong))),
-        }
-    }
-
     /// `count` blocks of zeros.
     pub(crate) fn zero_chunks(&self, count: u64) -> Vec<Bytes> {
         let mut left = len_of(count * BLOCK_BYTES);
@@ -131,11 +108,6 @@ impl Engine {
         }
         chunks
     }
-}
-
-fn first_wrong(data: &[u8], checksums: &[u32]) -> Option<usize> {
-    let mut blocks = data.chunks_exact(BLOCK_SIZE).zip(checksums);
-    blocks.position(|(block, checksum)| crc32c(block) != *checksum)
 }
 
 /// Cuts off what is in the blocks but not in the range.
@@ -204,15 +176,16 @@ impl State {
             }
             return;
         }
-        if let Some(Run::Data { place: start, checksums, .. }) = runs.last_mut() {
+        if let Some(Run::Data { start, checksums, .. }) = runs.last_mut() {
             let next = start.0 + wide(checksums.len());
             if next == place.0 && checksums.len() < RUN_BLOCKS_MAX {
                 checksums.push(entry.checksum);
                 return;
             }
         }
-        runs.push(match self.segments.offset_of(place) {
-            Some(offset) => Run::Data { address, place, offset, checksums: vec![entry.checksum] },
+        let start = place;
+        runs.push(match self.segments.place_of(start) {
+            Some(place) => Run::Data { address, start, place, checksums: vec![entry.checksum] },
             None => Run::Lost(address),
         });
     }

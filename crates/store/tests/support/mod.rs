@@ -66,6 +66,11 @@ impl Local {
         Arc::new(Self::default())
     }
 
+    /// The executor's time.
+    pub(crate) fn now_for_tests(&self) -> Duration {
+        self.clock.lock().now
+    }
+
     /// Runs `future` and all tasks until it is ready.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
