@@ -89,7 +89,11 @@ impl super::Catalog {
         self.medium.state.lock().legs.iter().any(|leg| leg.active && leg.index() != index)
     }
 
-    /// Disk `index` is lost: the labels of the others say so when this returns.
+    /// Disk `index` is being lost: the labels of the others say so when this returns, but for those that [`failed`]
+    /// names. [`settle_losses`] has to follow before anything is acknowledged without it.
+    ///
+    /// [`failed`]: Self::failed
+    /// [`settle_losses`]: Self::settle_losses
     ///
     /// # Errors
     /// The disk's, if the labels can be written nowhere.
@@ -98,8 +102,23 @@ impl super::Catalog {
         state.legs.retain(|leg| leg.index() != index);
         write_labels(&mut state, |label| {
             if let Some(member) = label.members.get_mut(usize::from(index.0)) {
-                (member.state, member.catalog) = (MemberState::Out, false);
+                member.lose(MemberState::Losing);
             }
         })
+    }
+
+    /// Each label that is left tells of the disks that are being lost: now they are.
+    ///
+    /// # Errors
+    /// The disk's, if the labels can be written nowhere.
+    pub(crate) fn settle_losses(&self) -> Result<()> {
+        write_labels(&mut self.medium.state.lock(), settle)
+    }
+}
+
+/// Disks that are being lost are lost.
+pub(crate) fn settle(label: &mut Label) {
+    for member in label.members.iter_mut().filter(|member| member.state == MemberState::Losing) {
+        member.lose(MemberState::Out);
     }
 }

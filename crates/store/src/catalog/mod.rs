@@ -9,7 +9,7 @@ mod peek;
 mod records;
 mod tables;
 
-pub(crate) use legs::Leg;
+pub(crate) use legs::{Leg, settle};
 pub(crate) use medium::{Medium, SlabSource};
 pub(crate) use records::{
     Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,

@@ -134,7 +134,7 @@ fn a_pattern_that_fills_no_block_is_damage() {
     for bytes in [1, 511, 513, 4095, 8192] {
         let mut changes = changes();
         changes.sanitizing[0].1.as_mut().expect("a record").pattern = vec![0xa5; bytes];
-        let catalog = Catalog::create(disk(), label(), source(99), &changes).unwrap();
+        let catalog = Catalog::create(legs(&disk(), label()), source(99), &changes).unwrap();
         let refused = catalog.image().map(drop);
         assert!(refused.is_err_and(|error| error.kind == ErrorKind::Corrupt), "{bytes}");
     }
@@ -225,6 +225,9 @@ fn the_labels_of_the_others_tell_that_a_disk_is_lost() {
     let disks = [disk(), disk()];
     let catalog = Catalog::create(two(&disks), source(99), &changes()).unwrap();
     catalog.take_out(DiskIndex(0)).unwrap();
+    let begun = read_newest(&*disks[1]).unwrap().expect("a label");
+    assert_eq!(begun.member(DiskIndex(0)).map(|member| member.state), Some(MemberState::Losing));
+    catalog.settle_losses().unwrap();
     let labels = disks.each_ref().map(|disk| read_newest(&**disk).unwrap().expect("a label"));
     let states = labels.each_ref().map(|label| label.members[0].state);
     assert_eq!(states, [MemberState::In, MemberState::Out]);

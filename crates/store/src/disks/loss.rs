@@ -21,17 +21,31 @@ impl Engine {
         if !self.can_lose(index) {
             return Err(why.clone());
         }
-        let mut lost = Some(index);
-        while let Some(index) = lost {
+        let mut failing = Some(index);
+        while let Some(index) = failing {
             self.drop_disk(index, why).await?;
-            // Labels that could not be written say what is not true any more: those disks leave, too.
-            lost = self.catalog().failed().into_iter().find(|index| self.disks.current(*index).is_some());
-            if lost.is_some_and(|index| !self.can_lose(index)) {
+            // Labels that could not be written say what is not true any more: those disks leave, too. Only when all
+            // that are left tell of each loss may anything be acknowledged without the disks.
+            failing = self.failing();
+            if failing.is_none() {
+                self.settle_losses().await?;
+                failing = self.failing();
+            }
+            if failing.is_some_and(|index| !self.can_lose(index)) {
                 self.state().make_read_only(&format!("the labels of a disk cannot be written: {why}"));
                 return Err(why.clone());
             }
         }
+        self.disks.record_losses();
+        self.refresh_budget();
+        self.room_made.happen();
+        self.work_wanted.happen();
         Ok(())
+    }
+
+    /// A disk that could not be written and has not left.
+    fn failing(&self) -> Option<DiskIndex> {
+        self.catalog().failed().into_iter().find(|index| self.disks.current(*index).is_some())
     }
 
     async fn drop_disk(&self, index: DiskIndex, why: &BlockError) -> Result<()> {
@@ -39,16 +53,20 @@ impl Engine {
         self.disks.drop_disk(index);
         self.slabs.lock().set_open(index, false);
         let catalog = self.catalog();
-        let recorded = self.blocking(move || catalog.take_out(index)).await;
-        if let Err(error) = recorded {
+        let told = self.blocking(move || catalog.take_out(index)).await;
+        self.read_only_unless(told)
+    }
+
+    async fn settle_losses(&self) -> Result<()> {
+        let catalog = self.catalog();
+        let told = self.blocking(move || catalog.settle_losses()).await;
+        self.read_only_unless(told)
+    }
+
+    fn read_only_unless(&self, told: Result<()>) -> Result<()> {
+        told.inspect_err(|error| {
             self.state().make_read_only(&format!("the loss of a disk cannot be written down: {error}"));
-            return Err(error);
-        }
-        self.disks.record_lost(index);
-        self.refresh_budget();
-        self.room_made.happen();
-        self.work_wanted.happen();
-        Ok(())
+        })
     }
 
     /// Waits until the labels tell of every disk that has been dropped.

@@ -102,9 +102,12 @@ impl Disks {
         self.set_standing(index, DROPPED);
     }
 
-    /// The labels of the others say so.
-    fn record_lost(&self, index: DiskIndex) {
-        self.set_standing(index, RECORDED);
+    /// The labels of the others tell of every disk that was dropped.
+    fn record_losses(&self) {
+        for member in self.slots.iter().filter_map(OnceLock::get) {
+            let (from, to) = (DROPPED, RECORDED);
+            let _ = member.standing.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        }
     }
 
     /// An operation on the disk is not waited for any more.

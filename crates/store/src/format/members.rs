@@ -26,6 +26,8 @@ pub(crate) enum MemberState {
     Out,
     /// Its content is current; it takes nothing new, and what it has goes to others.
     Leaving,
+    /// It is lost, but perhaps not all labels say so yet: nothing has been acknowledged without it.
+    Losing,
 }
 
 impl MemberState {
@@ -35,11 +37,13 @@ impl MemberState {
             Self::In => 1,
             Self::Out => 2,
             Self::Leaving => 3,
+            Self::Losing => 4,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Gone, Self::In, Self::Out, Self::Leaving].into_iter().find(|state| state.code() == code)
+        let all = [Self::Gone, Self::In, Self::Out, Self::Leaving, Self::Losing];
+        all.into_iter().find(|state| state.code() == code)
     }
 
     /// True if what lies on the disk may be read.
@@ -62,6 +66,11 @@ pub(crate) struct MemberLabel {
 }
 
 impl MemberLabel {
+    /// From now on the labels say that it is lost: `Losing` until each of them does, then `Out`.
+    pub(crate) fn lose(&mut self, state: MemberState) {
+        (self.state, self.catalog) = (state, false);
+    }
+
     /// A disk that takes part.
     pub(crate) fn new(identity: [u8; 16], size_bytes: u64, catalog: bool) -> Self {
         Self { identity, state: MemberState::In, catalog, size_bytes: size_bytes >> SIZE_SHIFT << SIZE_SHIFT }
@@ -91,9 +100,12 @@ impl MemberLabel {
 mod tests {
     use super::*;
 
+    const ALL: [MemberState; 5] =
+        [MemberState::Gone, MemberState::In, MemberState::Out, MemberState::Leaving, MemberState::Losing];
+
     #[test]
     fn a_member_comes_back_as_it_was_with_its_size_in_mib() {
-        for state in [MemberState::Gone, MemberState::In, MemberState::Out, MemberState::Leaving] {
+        for state in ALL {
             let member = MemberLabel { state, ..MemberLabel::new([7; 16], (5 << 20) + 4096, true) };
             assert_eq!(MemberLabel::decode(&member.encode()), Ok(member));
             assert_eq!(member.size_bytes, 5 << 20);
@@ -109,7 +121,6 @@ mod tests {
 
     #[test]
     fn only_disks_that_take_part_are_current() {
-        let all = [MemberState::Gone, MemberState::In, MemberState::Out, MemberState::Leaving];
-        assert_eq!(all.map(MemberState::is_current), [false, true, false, true]);
+        assert_eq!(ALL.map(MemberState::is_current), [false, true, false, true, false]);
     }
 }

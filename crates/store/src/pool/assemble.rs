@@ -39,9 +39,7 @@ pub(super) fn assemble(disks: Vec<Arc<dyn Disk>>) -> Result<Assembled> {
             Err(error) => return Err(error),
         }
     }
-    let newest =
-        labelled.iter().map(|(_, label)| label).max_by_key(|label| (!label.unfinished, label.generation));
-    let Some(newest) = newest.filter(|label| !label.unfinished).cloned() else { return Err(failure) };
+    let Some(newest) = newest_of(&labelled).cloned() else { return Err(failure) };
     let fail =
         |kind, disk: &Arc<dyn Disk>, message: String| Err(BlockError::new(kind, &disk.info().name, message));
     let mut assembled =
@@ -78,7 +76,7 @@ pub(super) fn assemble(disks: Vec<Arc<dyn Disk>>) -> Result<Assembled> {
         }
         // Which copies of the catalog are current, the newest label says.
         let label = Label { members: newest.members.clone(), sharing: newest.sharing, ..label };
-        let label = Label { sanitizing: newest.sanitizing, ..label };
+        let label = Label { sanitizing: newest.sanitizing, unfinished: false, ..label };
         assembled.legs.push(Leg::new(disk, label));
     }
     assembled.legs.sort_by_key(Leg::index);
@@ -88,19 +86,43 @@ pub(super) fn assemble(disks: Vec<Arc<dyn Disk>>) -> Result<Assembled> {
     Ok(assembled)
 }
 
-/// True if two labels each say that the other's disk, or one that the other goes by, is lost.
+/// The label that counts: the newest, of a disk that no other label calls lost for good. A disk that had only begun to
+/// call others lost, when the power failed, is overruled by those that went on without it.
+fn newest_of(labelled: &[(Arc<dyn Disk>, Label)]) -> Option<&Label> {
+    let labels = || labelled.iter().map(|(_, label)| label).filter(|label| !label.unfinished);
+    let overruled = |label: &Label| {
+        let calls_lost = |other: &Label| other.pool == label.pool && calls_lost(other, label);
+        labels().any(|other| calls_lost(other) && !calls_lost_any(label, other))
+    };
+    let newest = |label: &&Label| label.generation;
+    labels().filter(|label| !overruled(label)).max_by_key(newest).or_else(|| labels().max_by_key(newest))
+}
+
+/// True if two labels each say that the other's disk, or one that the other goes by, is lost for good.
 fn went_apart(newest: &Label, label: &Label) -> bool {
-    let lost = |label: &Label, index: DiskIndex, identity: [u8; 16]| {
-        let member = label.member(index).filter(|member| member.identity == identity);
-        member.is_some_and(|member| member.state == MemberState::Out)
+    let settled = |label: &Label| -> Vec<_> {
+        label.members.iter().map(|member| (member.identity, member.state == MemberState::Out)).collect()
     };
-    let misses_one_of = |label: &Label, other: &Label| {
-        let current =
-            (0..).map(DiskIndex).zip(&other.members).filter(|(_, member)| member.state.is_current());
-        current.into_iter().any(|(index, member)| lost(label, index, member.identity))
-    };
-    lost(newest, label.disk_index, label.disk) && misses_one_of(label, newest)
-        || label.generation == newest.generation && label.members != newest.members
+    if calls_lost(newest, label) {
+        return calls_lost_any(label, newest);
+    }
+    label.generation == newest.generation && settled(label) != settled(newest)
+}
+
+/// True if `label` says that the disk of `other` is lost, and all labels of those it goes by do.
+fn calls_lost(label: &Label, other: &Label) -> bool {
+    is_out(label, other.disk_index, other.disk)
+}
+
+/// True if `label` says so of a disk that `other` calls current.
+fn calls_lost_any(label: &Label, other: &Label) -> bool {
+    let current = (0..).map(DiskIndex).zip(&other.members).filter(|(_, member)| member.state.is_current());
+    current.into_iter().any(|(index, member)| is_out(label, index, member.identity))
+}
+
+fn is_out(label: &Label, index: DiskIndex, identity: [u8; 16]) -> bool {
+    let member = label.member(index).filter(|member| member.identity == identity);
+    member.is_some_and(|member| member.state == MemberState::Out)
 }
 
 impl Assembled {
@@ -136,10 +158,11 @@ impl Assembled {
         self.legs.iter().filter(|leg| leg.active).map(Leg::index).collect()
     }
 
-    /// True if the labels have to be written anew before anything else: disks are missing, or some labels are older.
+    /// True if the labels have to be written anew before anything else: disks are missing, some are being lost, or some labels are older.
     pub(super) fn is_uneven(&self) -> bool {
         let newest = self.newest.generation;
-        !self.missing.is_empty() || self.legs.iter().any(|leg| leg.label.generation != newest)
+        let losing = self.newest.members.iter().any(|member| member.state == MemberState::Losing);
+        losing || !self.missing.is_empty() || self.legs.iter().any(|leg| leg.label.generation != newest)
     }
 }
 
@@ -237,6 +260,39 @@ mod tests {
         }
     }
 
+    /// The label of disk `index` that had begun to call disk `other` lost.
+    fn begun(index: u16, generation: u64, other: u16) -> Label {
+        let mut label = label(index, generation, &[]);
+        label.members[usize::from(other)].lose(MemberState::Losing);
+        label
+    }
+
+    #[test]
+    fn one_that_had_only_begun_to_go_on_alone_yields_to_those_that_did() {
+        // Power failed between two labels of an opening without disk 1; the next opening was without disk 0.
+        for generation in [8, 9, 12] {
+            let found = of(&[begun(0, generation, 1), label(1, 9, &[0]), label(2, 9, &[0])]).unwrap();
+            assert_eq!((indexes(&found), found.stale.len()), (vec![1, 2], 1));
+        }
+    }
+
+    #[test]
+    fn of_two_that_had_only_begun_the_newer_counts_and_the_other_is_made_anew() {
+        for (first, second, left) in [(9, 8, [0, 2]), (8, 9, [1, 2])] {
+            let found = of(&[begun(0, first, 1), begun(1, second, 0), label(2, 7, &[])]).unwrap();
+            assert_eq!(indexes(&found), left);
+            assert!(found.is_uneven(), "whoever is being lost has to be lost first");
+        }
+        let found = of(&[begun(0, 8, 1), begun(1, 8, 0), label(2, 7, &[])]).unwrap();
+        assert_eq!(found.legs.len(), 2, "nothing was done by either");
+    }
+
+    #[test]
+    fn labels_that_all_have_begun_say_who_is_lost() {
+        let found = of(&[begun(0, 8, 1), label(1, 7, &[]), begun(2, 8, 1)]).unwrap();
+        assert_eq!((indexes(&found), found.is_uneven()), (vec![0, 2], true));
+    }
+
     #[test]
     fn a_disk_that_was_lost_later_than_another_has_not_gone_apart() {
         let found = of(&[label(0, 9, &[1, 2]), label(1, 7, &[]), label(2, 8, &[1])]).unwrap();
@@ -250,6 +306,7 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::NotFound);
         let found = of(&[label(0, 2, &[]), unfinished(1), unfinished(2)]).unwrap();
         assert_eq!(indexes(&found), [0, 1, 2], "one label that says so suffices");
+        assert!(found.is_uneven() && found.legs.iter().all(|leg| !leg.label.unfinished), "now all say so");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::assemble::assemble;
 use crate::background::Background;
 use crate::catalog::{
     Catalog, Changes, DiskRecord, Image, LayerRecord, Leg, Medium, PoolRecord, SegmentRecord, Slab,
-    SlabSource,
+    SlabSource, settle,
 };
 use crate::disks::{Copies, Disks, SharedSlabs, Slabs};
 use crate::engine::{Engine, run_blocking};
@@ -260,10 +260,11 @@ fn relabel(legs: Vec<Leg>, missing: &BTreeSet<DiskIndex>) -> Result<Vec<Leg>> {
     medium.update_labels(|label| {
         for index in missing {
             if let Some(member) = label.members.get_mut(usize::from(index.0)) {
-                (member.state, member.catalog) = (MemberState::Out, false);
+                member.lose(MemberState::Losing);
             }
         }
     })?;
+    medium.update_labels(settle)?;
     let legs = medium.into_legs();
     match legs.iter().find(|leg| leg.failed) {
         None => Ok(legs),

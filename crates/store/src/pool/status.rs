@@ -54,7 +54,7 @@ impl Pool {
                 _ if self.engine.disks.current(DiskIndex(index)).is_none() => DiskState::Lost,
                 MemberState::In => DiskState::Current,
                 MemberState::Leaving => DiskState::Leaving,
-                MemberState::Out => DiskState::Lost,
+                MemberState::Out | MemberState::Losing => DiskState::Lost,
             };
             let (identity, size_bytes, catalog) = (member.identity, member.size_bytes, member.catalog);
             Some(DiskStatus { index, identity, size_bytes, state, catalog })
