@@ -208,3 +208,44 @@ fn reads_that_fail_are_mended_and_hosts_see_none_of_it() {
     local.block_on(all_there(&pool));
     assert!([0, 1].iter().all(|i| state_of(&pool, *i) == DiskState::Current));
 }
+
+/// Copies of the disks as they are if the power fails now.
+fn power_fails(disks: &[Arc<Scripted>]) -> Vec<Arc<Scripted>> {
+    disks.iter().map(|disk| disk.after(Crash::Power)).collect()
+}
+
+fn chosen(disks: &[Arc<Scripted>], indexes: [usize; 2]) -> Vec<Arc<Scripted>> {
+    indexes.into_iter().map(|index| Arc::clone(&disks[index])).collect()
+}
+
+#[test]
+fn an_opening_without_a_disk_that_the_power_ends_bars_no_opening_without_another() {
+    const STEPS: u64 = 11;
+    let (disks, local, pool) = pool(3, Redundancy::Mirror2);
+    local.block_on(write_all(&pool));
+    let base = power_fails(&disks);
+    let mut overruled = 0;
+    for (first, second) in (1..STEPS).flat_map(|first| (1..STEPS).map(move |second| (first, second))) {
+        let disks = power_fails(&base);
+        disks[0].crash_after(first);
+        disks[2].crash_after(second);
+        drop(open(&chosen(&disks, [0, 2])));
+        let disks = power_fails(&disks);
+        // Disk 1 is there again, and disk 0 is not.
+        let (local, pool) = open(&chosen(&disks, [1, 2]));
+        let Ok(pool) = pool else {
+            // Disk 2 says that disk 1 is lost, and with disk 0 something may have been acknowledged.
+            let (local, pool) = open(&disks);
+            local.block_on(all_there(&pool.expect("each disk is there")));
+            continue;
+        };
+        local.block_on(all_there(&pool));
+        drop(pool);
+        let (local, pool) = open(&power_fails(&disks));
+        let pool = pool.expect("one part only has gone on");
+        assert_eq!(state_of(&pool, 0), DiskState::Lost, "{first} and {second}: it has missed something");
+        local.block_on(all_there(&pool));
+        overruled += 1;
+    }
+    assert!(overruled > 0, "no disk had only begun");
+}
