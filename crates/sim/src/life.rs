@@ -126,6 +126,13 @@ impl Life {
         disks.flat_map(|(_, disk)| disk.find(choose)).collect()
     }
 
+    /// True if injected faults have cost the pool the disks that it would need to do without one that has died.
+    pub(crate) fn needs_the_dead(&self) -> bool {
+        let lost = self.pool.gauges().lost;
+        let mut died = (0..).zip(&self.world.disks).filter(|(_, disk)| disk.has_died());
+        self.faults != Faults::default() && died.any(|(index, _)| !lost.contains(&index))
+    }
+
     /// Registers an operation, so that it is missed when it gets no answer; its number and start.
     pub(crate) fn begin(&self, what: impl Into<String>) -> (u64, Time) {
         let start = self.world.model.lock().tick();

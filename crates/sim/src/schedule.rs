@@ -368,6 +368,10 @@ async fn live(mut start: Start) -> End {
 async fn finish(life: &Arc<Life>, rng: &mut Rng, last: bool) -> End {
     let world = &life.world;
     world.counts.lock().add_many("checkpoints", life.pool.gauges().checkpoints);
+    if life.needs_the_dead() {
+        world.count("lives without the disks to go on");
+        return End::Idle;
+    }
     if last || rng.percent(40) {
         verify::everything(life, rng, When::Working).await;
         if world.plan.mixture == Mixture::Full {

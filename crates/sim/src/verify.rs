@@ -82,7 +82,7 @@ async fn content(life: &Arc<Life>, rng: &mut Rng, id: &VolumeId, when: When) {
         let len = (READ_BYTES_MAX >> rng.below(3)).min(size - offset);
         match volume.read(offset, len).await {
             Ok(chunks) => chunks.iter().for_each(|chunk| data.extend_from_slice(chunk)),
-            Err(_) if life.world.is_over() => return,
+            Err(_) if life.world.is_over() || life.needs_the_dead() => return,
             Err(error) if error.kind == ErrorKind::Busy && life.is_sanitizing(id) => {
                 life.end(serial);
                 return;
@@ -120,6 +120,7 @@ async fn findings(life: &Arc<Life>) -> Option<Findings> {
         }
         match findings {
             Ok(findings) if findings.problems.is_empty() => return Some(findings),
+            Err(_) if life.needs_the_dead() => return None,
             Ok(_) if attempt < CHECKS_MAX => life.world.executor.sleep(CHECK_INTERVAL).await,
             Ok(findings) => {
                 life.world.fail(format!("the accounts are wrong: {:?}", findings.problems));

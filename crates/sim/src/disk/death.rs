@@ -11,6 +11,14 @@ pub enum Failure {
     Hangs,
 }
 
+impl super::SimDisk {
+    /// True if the disk has failed for good in this life.
+    #[must_use]
+    pub fn has_died(&self) -> bool {
+        self.medium.state.lock().death().is_some()
+    }
+}
+
 impl State {
     /// How the disk has failed, if it has.
     pub(super) fn death(&self) -> Option<Failure> {

@@ -259,7 +259,7 @@ fn extent_at(block: &[u8], offset: usize) -> SlabExtent {
 pub(crate) fn read_newest(disk: &dyn Disk) -> block::Result<Option<Label>> {
     let size = disk.info().size_bytes;
     let mut newest: Option<Label> = None;
-    let mut damage = None;
+    let mut damage = Vec::new();
     for offset in
         [BLOCK_BYTES, 2 * BLOCK_BYTES, size.saturating_sub(2 * BLOCK_BYTES), size.saturating_sub(BLOCK_BYTES)]
     {
@@ -273,11 +273,13 @@ pub(crate) fn read_newest(disk: &dyn Disk) -> block::Result<Option<Label>> {
                 newest = Some(label)
             }
             Ok(_) | Err(Invalid::Magic) => {}
-            Err(invalid) => damage = Some(invalid),
+            Err(invalid) => damage.push((offset, invalid)),
         }
     }
-    match (newest, damage) {
-        (None, Some(invalid)) => {
+    // The first label of all, torn: as long as it is not at the tail, too, nobody was told that there is a pool.
+    let torn_first = |damage: &[_]| matches!(damage, [(at, Invalid::Checksum)] if *at < RESERVED_BYTES);
+    match (newest, &damage[..]) {
+        (None, [(_, invalid), ..]) if !torn_first(&damage) => {
             let message = format!("has a Palisade label that cannot be used: {invalid}");
             Err(BlockError::new(ErrorKind::Format, &disk.info().name, message))
         }
