@@ -7,7 +7,7 @@ use crate::format::{LayerId, Stream};
 use crate::number::wide;
 use crate::options::Health;
 use crate::state::State;
-use block::{ErrorKind, Result};
+use block::{BlockError, ErrorKind, Result};
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Engine {
     async fn work(self: &Arc<Self>) -> Result<bool> {
         self.release_evacuated().await;
         if matches!(self.state().health, Health::ReadOnly(_)) {
-            self.fail_waiting();
+            self.fail_waiting(&self.no_slab());
             // No checkpoint will come: there is nothing to wait for.
             self.state().background.dirty_since = None;
             self.cannot_sanitize();
@@ -125,14 +125,18 @@ impl Engine {
         }
     }
 
-    /// Writes that cannot be written for want of free slabs fail, if the pool takes writes; else all fail.
-    pub(crate) fn fail_waiting(self: &Arc<Self>) {
-        let message =
-            "has no free slab left and collection gains none; unmap or delete something, or add space";
-        let error = self.error(ErrorKind::NoSpace, message);
-        self.fail_queued(&error);
+    /// Writes that cannot be written for want of slabs fail, if the pool takes writes, by `why` there are none; else all
+    /// fail.
+    pub(crate) fn fail_waiting(self: &Arc<Self>, why: &BlockError) {
+        self.fail_queued(why);
         self.room_made.happen();
         self.progress.happen();
+    }
+
+    fn no_slab(&self) -> BlockError {
+        let message =
+            "has no free slab left and collection gains none; unmap or delete something, or add space";
+        self.error(ErrorKind::NoSpace, message)
     }
 
     /// Layer work and checkpoints until nothing is left to do.
@@ -174,7 +178,7 @@ impl Engine {
             state.background.fruitless
         };
         if stalled && fruitless >= FRUITLESS_MAX {
-            self.fail_waiting();
+            self.fail_waiting(&self.no_slab());
         }
         if stalled && fruitless >= HOPELESS {
             self.fail_data_queued(&self.error(ErrorKind::NoSpace, "has no free slab left; add space"));

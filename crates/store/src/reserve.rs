@@ -68,7 +68,7 @@ impl Engine {
                 }
                 self.kick();
             }
-            Err(_) => self.fail_waiting(),
+            Err(error) => self.fail_waiting(&error),
         }
     }
 

@@ -151,18 +151,30 @@ impl Engine {
         self.runtime.spawn(Box::pin(async move {
             let _pin = engine.pinned(vec![place.segment]);
             for slab in broken {
-                let Some(member) = engine.disks.current(slab.disk) else { continue };
-                let offset = engine.disks.offset(slab) + place.within;
-                let written = member.disk.write(offset, vec![data.clone()], Persist::Cached);
-                match engine.patiently(slab.disk, written).await {
-                    Ok(()) => {
-                        engine.state().counters.mended += wide(data.len()) / BLOCK_BYTES;
-                        tracing::warn!(disk = slab.disk.0, offset, "a damaged copy was written anew");
-                    }
-                    Err(error) => _ = engine.lose(slab.disk, &error).await,
+                let written = engine.write_slab(slab, place.within, vec![data.clone()]).await;
+                if written.is_ok_and(|there| there) {
+                    engine.state().counters.mended += wide(data.len()) / BLOCK_BYTES;
+                    tracing::warn!(disk = slab.disk.0, ?place, "a damaged copy was written anew");
                 }
             }
         }));
+    }
+
+    /// Writes `chunks` to one copy, not durably. A disk that does not do it leaves the pool, if there are others for what
+    /// is on it. False if the disk has left.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) async fn write_slab(&self, slab: Slab, within: u64, chunks: Vec<Bytes>) -> Result<bool> {
+        let Some(member) = self.disks.current(slab.disk) else { return Ok(false) };
+        let written = member.disk.write(self.disks.offset(slab) + within, chunks, Persist::Cached);
+        if self.disks.alone() {
+            return written.await.map(|()| true);
+        }
+        let written = self.patiently(slab.disk, written).await;
+        self.settle_copies(&[(slab.disk, written)], true)
+            .await
+            .map(|()| self.disks.current(slab.disk).is_some())
     }
 
     /// Writes `chunks` to all copies. They have it when this returns, with `persist`.
@@ -185,7 +197,7 @@ impl Engine {
             Some((slab.disk, member.disk.write(offset, chunks.clone(), persist)))
         });
         let results = self.all_or_most(writes.collect()).await;
-        self.settle_copies(&results).await?;
+        self.settle_copies(&results, false).await?;
         // What was left out is not current, and the labels say so before anybody relies on that.
         self.wait_for_losses().await?;
         let has = |slab: &Slab| {
@@ -208,7 +220,7 @@ impl Engine {
         }
         let flushes = self.disks.all_current().map(|(index, member)| (index, member.disk.flush()));
         let results = self.all_or_most(flushes.collect()).await;
-        self.settle_copies(&results).await?;
+        self.settle_copies(&results, false).await?;
         self.wait_for_losses().await
     }
 
@@ -280,13 +292,13 @@ impl Engine {
         results
     }
 
-    /// Disks on which something failed that others did leave the pool.
-    async fn settle_copies(&self, results: &[(DiskIndex, Result<()>)]) -> Result<()> {
+    /// Disks on which something failed that others did, or which there are `others` for, leave the pool.
+    async fn settle_copies(&self, results: &[(DiskIndex, Result<()>)], others: bool) -> Result<()> {
         let failed = results.iter().filter_map(|(disk, result)| Some((*disk, result.as_ref().err()?)));
         let mut first = None;
         for (disk, error) in failed {
             first.get_or_insert(error);
-            if results.iter().any(|(_, result)| result.is_ok()) {
+            if others || results.iter().any(|(_, result)| result.is_ok()) {
                 let lost = self.lose(disk, error).await;
                 if lost.is_err() && self.disks.hangs(disk) {
                     // What it was given may still be written, at any time: nothing may come to lie there.
@@ -297,7 +309,7 @@ impl Engine {
             }
         }
         match first {
-            Some(error) if results.iter().all(|(_, result)| result.is_err()) => Err(error.clone()),
+            Some(error) if !others && results.iter().all(|(_, result)| result.is_err()) => Err(error.clone()),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::format::BLOCK_SIZE;
 use crate::format::batch::decode;
 use crate::number::count_of;
-use block::{Persist, Result};
+use block::Result;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
@@ -50,12 +50,7 @@ impl Engine {
         }
         let Some(good) = good else { return Ok(()) };
         for slab in lacking {
-            let Some(member) = self.disks.current(slab.disk) else { continue };
-            let offset = self.disks.offset(slab) + place.within;
-            let written = member.disk.write(offset, vec![good.clone()], Persist::Cached);
-            if let Err(error) = self.patiently(slab.disk, written).await {
-                self.lose(slab.disk, &error).await?;
-            }
+            self.write_slab(slab, place.within, vec![good.clone()]).await?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::format::{BLOCK_BYTES, VolumeId};
 use crate::number::{len_of, wide};
 use crate::segment::Phase;
 use crate::state::State;
-use block::{BlockError, ErrorKind, Persist, Result};
+use block::{BlockError, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,17 +214,14 @@ impl Engine {
     /// of which much is discarded, takes no space for it. Not yet durable.
     async fn wipe_slab(&self, slab: Slab) -> Result<()> {
         // What is on a disk that has left is out of reach.
-        let Some(member) = self.disks.current(slab.disk) else { return Ok(()) };
-        let start = self.disks.offset(slab);
-        let end = start + self.disks.slab_bytes();
-        let mut at = start;
-        while at < end {
-            let part = WIPE_BYTES.min(end - at);
-            let read = member.disk.read(at, len_of(part)).await;
+        let alone = self.disks.alone();
+        let mut at = 0;
+        while at < self.disks.slab_bytes() && self.disks.current(slab.disk).is_some() {
+            let part = WIPE_BYTES.min(self.disks.slab_bytes() - at);
+            let read = self.read_slab(slab, at, len_of(part), alone).await;
             let is_zero = |part: &[u8]| part == &self.zeros[..part.len()];
             if !read.is_ok_and(|data| data.chunks(self.zeros.len()).all(is_zero)) {
-                let zeros = self.zero_chunks(part / BLOCK_BYTES);
-                member.disk.write(at, zeros, Persist::Cached).await?;
+                self.write_slab(slab, at, self.zero_chunks(part / BLOCK_BYTES)).await?;
             }
             at += part;
         }
