@@ -179,6 +179,7 @@ impl Runner {
             Some(wrap) => wrap(handle.clone()),
         };
         let loss = self.loss(last, plan.faults != Faults::default());
+        let may_be_needed = loss.filter(|_| plan.faults != Faults::default()).map(|loss| loss.0);
         let there = match self.given.take() {
             Some(given) => given,
             None => self.disks_given(loss.map(|loss| loss.0)),
@@ -203,6 +204,9 @@ impl Runner {
             return Ok(());
         }
         let running = life.as_ref().map(|life| life.running()).unwrap_or_default();
+        // Faults may have cost the pool what the disk that died was needed for: then it did not leave, and is there again.
+        let left = life.as_ref().map(|life| life.pool.gauges().lost).unwrap_or_default();
+        self.world.victims.lock().retain(|disk| Some(*disk) != may_be_needed || left.contains(disk));
         self.created |= life.is_some();
         self.given = life.is_none().then_some(there);
         match outcome {

@@ -3,12 +3,12 @@
 
 mod support;
 
-use block::{ErrorKind, Result};
+use block::{ErrorKind, Result, Runtime, SanitizeMethod, Volume};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{DiskState, Pool, PoolOptions, Redundancy};
 use support::scripted::{Crash, Lands, Scripted, Target};
-use support::{Local, holds, put, put_run, small, sound, thin};
+use support::{Local, holds, pattern_page, put, put_run, small, sound, thin};
 
 const MIB: u64 = 1 << 20;
 const BLOCKS: u64 = 300;
@@ -248,4 +248,79 @@ fn an_opening_without_a_disk_that_the_power_ends_bars_no_opening_without_another
         overruled += 1;
     }
     assert!(overruled > 0, "no disk had only begun");
+}
+
+#[test]
+fn a_disk_that_fails_or_hangs_while_slabs_are_wiped_leaves_and_the_volume_is_sanitized() {
+    for hangs in [false, true] {
+        let (disks, local, pool) = pool(2, Redundancy::Mirror2);
+        local.block_on(write_all(&pool));
+        for target in [Target::Read, Target::Host, Target::Relocation, Target::Nodes, Target::Flush] {
+            if hangs {
+                disks[1].hold(target);
+            } else {
+                disks[1].fail(target, 2, u32::MAX, ErrorKind::Device);
+            }
+        }
+        let outcome = local.block_on(async {
+            let volume = pool.open_volume([1; 16]).expect("the volume");
+            volume.sanitize(SanitizeMethod::BlockErase, false).await.expect("nothing is in the way");
+            volume.sanitized().await
+        });
+        assert_eq!(outcome, Ok(()), "hangs: {hangs}");
+        assert_eq!(state_of(&pool, 1), DiskState::Lost, "hangs: {hangs}");
+        local.block_on(async {
+            let volume = pool.open_volume([1; 16]).expect("the volume");
+            for block in 0..BLOCKS {
+                holds(&volume, block, 0).await;
+            }
+            put(&volume, 7, 7).await.expect("it is as new");
+            sound(&pool).await;
+        });
+    }
+}
+
+#[test]
+fn copies_that_are_damaged_in_different_places_make_a_whole_one() {
+    let (disks, local, pool) = pool(2, Redundancy::Mirror2);
+    local.block_on(async {
+        let volume = pool.open_volume([1; 16]).expect("the volume");
+        put_run(&volume, 0, 1, 8).await.expect("hosts see no error");
+        pool.checkpoint().await.expect("nothing is in the way");
+    });
+    disks[0].flip(disks[0].pages_of(3)[0], 100);
+    disks[1].flip(disks[1].pages_of(6)[0], 100);
+    local.block_on(async {
+        let volume = pool.open_volume([1; 16]).expect("the volume");
+        let data = volume.read(0, 8 * 4096).await.expect("each block is whole on one of them").concat();
+        let wanted: Vec<u8> = (1..=8).flat_map(pattern_page).collect();
+        assert!(data == wanted, "what is whole is taken from either copy");
+        local.sleep(Duration::from_secs(1)).await;
+    });
+    for disk in &disks {
+        assert!([3, 6].iter().all(|seed| disk.pages_of(*seed).len() == 1), "both are mended");
+    }
+}
+
+#[test]
+fn a_label_that_cannot_be_written_anywhere_that_counts_leaves_no_two_labels_of_one_generation() {
+    for skip in 0..12 {
+        let (disks, local, pool) = pool(3, Redundancy::Mirror2);
+        local.block_on(write_all(&pool));
+        // Disk 0 fails, and while the labels of the others are told so, these do.
+        disks[0].fail(Target::Host, 0, u32::MAX, ErrorKind::Device);
+        disks[1].fail(Target::Catalog, skip, 3, ErrorKind::Device);
+        disks[2].fail(Target::Catalog, skip, 3, ErrorKind::Device);
+        local.block_on(async {
+            let volume = pool.open_volume([1; 16]).expect("the volume");
+            for block in BLOCKS..BLOCKS + 40 {
+                _ = put(&volume, block, block + 1).await;
+            }
+            _ = pool.checkpoint().await;
+        });
+        drop(pool);
+        let (local, pool) = open(&power_fails(&disks));
+        let pool = pool.unwrap_or_else(|error| panic!("after {skip} writes: {error}"));
+        local.block_on(all_there(&pool));
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn recover_space(life: &Arc<Life>, rng: &mut Rng) {
     }
     let since = life.world.executor.now();
     loop {
-        if life.world.is_over() {
+        if life.world.is_over() || life.needs_the_dead() {
             return;
         }
         match io::write_at(life, rng, id, 0, WRITE_SECTORS.min(sectors)).await {

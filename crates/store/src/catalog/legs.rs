@@ -37,7 +37,8 @@ pub(super) fn write_labels(state: &mut State, change: impl Fn(&mut Label)) -> Re
     let mut change: Option<&dyn Fn(&mut Label)> = Some(&change);
     loop {
         let newest = state.legs.iter().filter(|leg| !leg.failed).map(|leg| leg.label.generation).max();
-        let generation = newest.unwrap_or(0) + 1;
+        let generation = newest.unwrap_or(0).max(state.tried) + 1;
+        state.tried = generation;
         let active: Vec<_> = state.legs.iter().filter(|leg| leg.active).map(Leg::index).collect();
         let mut results = Vec::new();
         for leg in state.legs.iter().filter(|leg| !leg.failed) {

@@ -41,13 +41,15 @@ pub(super) struct State {
     pub(super) labelled: bool,
     /// A copy has failed, and the labels do not say so yet.
     pub(super) unsaid: bool,
+    /// The highest generation that a label was to have, whether it came to that or not: some disk may have it.
+    pub(super) tried: u64,
 }
 
 impl Medium {
     /// A medium for a new catalog on the slabs that the labels of `legs` name. Nothing is written yet.
     pub(crate) fn new(legs: Vec<Leg>, source: SlabSource) -> Self {
         let name = legs.first().map(|leg| leg.disk.info().name.clone()).unwrap_or_default();
-        let state = State { legs, len: 0, labelled: false, unsaid: false };
+        let state = State { legs, len: 0, labelled: false, unsaid: false, tried: 0 };
         Self { name, buffers: BufferPool::new(1 << 20), state: Mutex::new(state), source }
     }
 

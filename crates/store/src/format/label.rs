@@ -402,6 +402,39 @@ mod tests {
     }
 
     #[test]
+    fn a_first_label_that_a_crash_tore_is_none_as_nobody_was_told_of_a_pool() {
+        let torn = |generation: u64, slots: &[usize]| {
+            let disk = disk();
+            for slot in slots {
+                let mut block = label(generation).encode();
+                block[192..].fill(0);
+                disk.write_blocking(label(generation).slots()[*slot], &block).unwrap();
+            }
+            read_newest(&disk).map_err(|error| error.kind)
+        };
+        for generation in [0, 1] {
+            assert_eq!(torn(generation, &[0]), Ok(None));
+            assert_eq!(
+                torn(generation, &[1]),
+                Err(ErrorKind::Format),
+                "the one at the head was whole before"
+            );
+            assert_eq!(torn(generation, &[0, 1]), Err(ErrorKind::Format));
+        }
+        let disk = disk();
+        let mut newer = label(0).encode();
+        newer[12..14].copy_from_slice(&99u16.to_le_bytes());
+        newer[8..12].fill(0);
+        seal(&mut newer);
+        disk.write_blocking(label(0).slots()[0], &newer).unwrap();
+        assert_eq!(
+            read_newest(&disk).unwrap_err().kind,
+            ErrorKind::Format,
+            "another build's label is none of ours"
+        );
+    }
+
+    #[test]
     fn labels_of_which_none_is_whole_are_an_error_not_an_empty_disk() {
         let disk = disk();
         label(6).write(&disk).unwrap();
