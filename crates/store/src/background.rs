@@ -150,7 +150,7 @@ impl Engine {
                 if let Some(refusal) = state.refusal(&self.name) {
                     return Err(refusal);
                 }
-                if !state.background.layers_changed && !state.background.busy {
+                if !state.background.layers_changed && !state.background.busy && !state.is_detaching() {
                     break;
                 }
             }

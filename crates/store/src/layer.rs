@@ -1,6 +1,7 @@
 //! A layer in memory: its map and what the catalog says of it.
 
 use crate::catalog::LayerRecord;
+use crate::detach::Progress;
 use crate::format::node::Entry;
 use crate::format::{LayerId, Location};
 use crate::map::{Map, MapCut};
@@ -21,6 +22,8 @@ pub(crate) struct Layer {
     pub(crate) failures: u32,
     /// The work on layers has passed over a part of it.
     pub(crate) unreadable: bool,
+    /// How far its detaching is; none if it is not detached.
+    pub(crate) detaching: Option<Progress>,
     /// It is to go, and nothing more can be done for that.
     pub(crate) set_aside: bool,
 }
@@ -37,6 +40,7 @@ impl Layer {
             changed: false,
             failures: 0,
             unreadable: false,
+            detaching: record.detaching.then(Progress::default),
             set_aside: false,
         }
     }

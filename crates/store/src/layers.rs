@@ -35,7 +35,9 @@ impl Engine {
     pub(crate) async fn work_on_layers(self: &Arc<Self>) -> Result<bool> {
         let chosen = self.state().next_layer_work();
         let Some((id, fate)) = chosen else { return Ok(false) };
-        self.mark(id, fate).await?;
+        if !self.mark(id, fate).await? {
+            return Ok(true);
+        }
         let mut from =
             self.state().background.layer_cursor.take().filter(|(at, _)| *at == id).map_or(0, |at| at.1);
         for _ in 0..STEP_LEAVES {
@@ -70,26 +72,34 @@ impl Engine {
         Ok(true)
     }
 
-    /// Has the catalog say what happens to the layer.
-    async fn mark(&self, id: LayerId, fate: Fate) -> Result<()> {
+    /// Has the catalog say what happens to the layer. False if that is not to happen any more.
+    async fn mark(&self, id: LayerId, fate: Fate) -> Result<bool> {
         let marked = |record: LayerRecord| match fate {
-            Fate::Empty => LayerRecord { doomed: true, merging: false, frozen: true, ..record },
+            Fate::Empty => {
+                LayerRecord { doomed: true, merging: false, detaching: false, frozen: true, ..record }
+            }
             Fate::MergeInto(_) => LayerRecord { merging: true, ..record },
         };
         let record = self.state().layers.get(&id).map(|layer| layer.record);
         if record.is_none_or(|record| marked(record) == record) {
-            return Ok(());
+            return Ok(true);
         }
+        let mut stays = false;
         let prepare = |state: &mut State| {
-            let record = marked(state.layers.get(&id).expect("only this task drops layers").record);
+            let record = state.layers.get(&id).expect("only this task drops layers").record;
+            // Meanwhile somebody may have begun to detach it.
+            stays = record.detaching && fate != Fate::Empty;
+            let record = if stays { record } else { marked(record) };
             Ok((Changes { layers: vec![(id, Some(record))], ..Changes::default() }, record))
         };
         self.transact(prepare, |state, record| {
             if let Some(layer) = state.layers.get_mut(&id) {
                 layer.record = record;
+                layer.detaching = layer.detaching.take().filter(|_| record.detaching);
             }
         })
-        .await
+        .await?;
+        Ok(!stays)
     }
 }
 
@@ -149,6 +159,8 @@ impl State {
         let open = self.layers.iter().filter(|(id, layer)| goes(id, layer));
         open.map(|(id, _)| id).find_map(|id| match self.children(*id)[..] {
             [] => Some((*id, Fate::Empty)),
+            // It moves into its child when it has its own.
+            [_] if self.layers.get(id).is_some_and(|layer| layer.record.detaching) => None,
             [child] => {
                 let goes = self.layers.get(&child).is_some_and(|c| c.record.doomed || c.record.merging);
                 (!goes && (tops.contains(&child) || !self.children(child).is_empty()))

@@ -11,6 +11,7 @@ mod background;
 mod catalog;
 mod checkpoint;
 mod collect;
+mod detach;
 mod disks;
 mod engine;
 mod format;
@@ -29,12 +30,13 @@ mod share;
 mod space;
 mod state;
 mod sync;
+mod views;
 mod volume;
 
 pub use format::{Redundancy, VolumeId};
 pub use options::{
-    CheckReport, DiskLabel, DiskState, DiskStatus, Fact, Health, PoolOptions, PoolStatus, SegmentCounts,
-    VolumeInfo, VolumeSpec,
+    CheckReport, Detachment, DiskLabel, DiskState, DiskStatus, Fact, Health, PoolOptions, PoolStatus,
+    SegmentCounts, VolumeInfo, VolumeSpec,
 };
 pub use pool::{Difference, Pool, label_of};
 pub use volume::StoreVolume;

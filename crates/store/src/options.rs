@@ -74,6 +74,17 @@ pub struct VolumeInfo {
     pub mapped_bytes: u64,
 }
 
+/// How far the detaching of a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detachment {
+    /// Bytes of the volume that were looked at, from its start on.
+    pub done_bytes: u64,
+    /// Size of the volume in bytes.
+    pub size_bytes: u64,
+    /// Why it does not go on for now; none if it does.
+    pub waits: Option<String>,
+}
+
 /// What a disk's label says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskLabel {

@@ -88,7 +88,7 @@ impl State {
     }
 
     /// Takes what is pending of one leaf into its counts. Returns what has to be loaded first.
-    fn fold_leaf(&mut self, leaf: u64) -> Option<Needed> {
+    pub(crate) fn fold_leaf(&mut self, leaf: u64) -> Option<Needed> {
         match self.map(LayerId::SHARED).map(|map| map.find(leaf)) {
             Some(Find::Load(load)) if self.pending.leaves.contains_key(&leaf) => {
                 return Some(Needed { layer: LayerId::SHARED, load });

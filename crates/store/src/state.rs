@@ -13,6 +13,7 @@ use crate::sanitize::Sanitizing;
 use crate::segment::Segments;
 use crate::share::Pending;
 use crate::space::Budget;
+use crate::views::Views;
 use crate::volume::Shared;
 use block::{BlockError, ErrorKind};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,6 +84,8 @@ pub(crate) struct State {
     pub(crate) zero_nodes: u64,
     /// Leaves that requests between admission and their end may change.
     pub(crate) touched: u64,
+    /// What stacks of frozen layers read as.
+    pub(crate) views: Views,
     /// Leaves in memory, in the order of the clock.
     pub(crate) clock: VecDeque<(LayerId, u64)>,
     pub(crate) nodes_max: u64,
@@ -227,6 +230,9 @@ impl State {
         mut new: impl FnMut(usize, Entry) -> Entry,
     ) {
         let mut sound = true;
+        if self.layers.get(&layer).is_some_and(|layer| layer.record.frozen) {
+            self.views.forget(leaf);
+        }
         let mut pending = std::mem::take(&mut self.pending);
         self.with_layer(layer, |layer, segments| {
             let mut gained = Run::default();
@@ -260,7 +266,7 @@ impl State {
     /// Moves the clock's hand while more leaves are in memory than wanted.
     pub(crate) fn evict(&mut self) {
         let mut steps = 64;
-        while self.sums.in_memory > self.nodes_max && steps > 0 {
+        while self.sums.in_memory + self.views.count() > self.nodes_max && steps > 0 {
             steps -= 1;
             let Some((layer, leaf)) = self.clock.pop_front() else { return };
             if self.with_layer(layer, |layer, _| layer.map.evict(leaf)) == Some(Evicted::Kept) {

@@ -54,6 +54,19 @@ impl Event {
     }
 }
 
+/// Lets others run, once.
+pub(crate) async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// A value that one task hands to another, once.
 pub(crate) struct Handover<T> {
     inner: Mutex<(Option<T>, Option<Waker>)>,

@@ -110,6 +110,8 @@ pub(crate) struct LayerRecord {
     pub(crate) doomed: bool,
     /// Is being merged into its only child.
     pub(crate) merging: bool,
+    /// Is to have all that it is read as, and then no parent.
+    pub(crate) detaching: bool,
     /// Where the root node is; [`Location::NONE`] for an empty map.
     pub(crate) root: Location,
     /// The root's checksum.

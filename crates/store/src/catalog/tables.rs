@@ -29,6 +29,7 @@ const FACTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("facts"
 const LAYER_FROZEN: u8 = 1;
 const LAYER_DOOMED: u8 = 2;
 const LAYER_MERGING: u8 = 4;
+const LAYER_DETACHING: u8 = 8;
 const VOLUME_THICK: u8 = 1;
 const VOLUME_BUFFERED: u8 = 2;
 const SANITIZE_UNRESTRICTED_EXIT: u8 = 1;
@@ -95,7 +96,8 @@ fn segment_from_row(row: SegmentRow<'_>) -> Row<SegmentRecord> {
 fn layer_row(layer: &LayerRecord) -> LayerRow {
     let flags = flag(layer.frozen, LAYER_FROZEN)
         | flag(layer.doomed, LAYER_DOOMED)
-        | flag(layer.merging, LAYER_MERGING);
+        | flag(layer.merging, LAYER_MERGING)
+        | flag(layer.detaching, LAYER_DETACHING);
     let parent = layer.parent.map_or(0, |parent| parent.0);
     (parent, flags, layer.root.0, layer.root_checksum, layer.root_level, layer.mapped_blocks, layer.nodes)
 }
@@ -107,6 +109,7 @@ fn layer_from_row(row: LayerRow) -> LayerRecord {
         frozen: flags & LAYER_FROZEN != 0,
         doomed: flags & LAYER_DOOMED != 0,
         merging: flags & LAYER_MERGING != 0,
+        detaching: flags & LAYER_DETACHING != 0,
         root: Location(root),
         root_checksum,
         root_level,

@@ -60,6 +60,7 @@ fn changes() -> Changes {
         parent: Some(LayerId(1)),
         frozen: true,
         merging: true,
+        detaching: true,
         root: Location::new(SegmentId(3), 9),
         root_checksum: 5,
         root_level: 2,

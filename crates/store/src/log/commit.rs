@@ -9,6 +9,7 @@ use crate::format::{BlockAddress, LayerId, Location};
 use crate::number::{count_of, wide};
 use crate::options::Health;
 use crate::state::{State, entry_at, slots_in};
+use crate::sync::yield_once;
 use block::{BlockError, ErrorKind, Persist, Result};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
@@ -286,17 +287,4 @@ impl State {
             self.fail_queue(&error, ended, |_| true);
         }
     }
-}
-
-/// Lets others run, once.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

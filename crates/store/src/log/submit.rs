@@ -1,6 +1,7 @@
 //! Admission of writes: what they need in memory, whether there is space, and into the queue.
 
 use super::{Batch, Guard, Item, Payload, Request};
+use crate::catalog::LayerRecord;
 use crate::engine::Engine;
 use crate::format::node::Entry;
 use crate::format::{BlockAddress, LayerId};
@@ -162,7 +163,9 @@ impl State {
                 return Ok(Attempt::Load(needed));
             }
         }
-        if self.layers.get(&write.layer).is_none_or(|layer| layer.record.frozen) {
+        // What holds no range of a volume is the engine's own, which completes frozen layers that are detached.
+        let closed = |record: LayerRecord| record.frozen && !(record.detaching && write.guard.is_none());
+        if self.layers.get(&write.layer).is_none_or(|layer| closed(layer.record)) {
             return Err(engine.error(ErrorKind::ReadOnly, "a snapshot takes no writes"));
         }
         if needs.unshareable {

@@ -2,6 +2,7 @@
 
 mod assemble;
 mod check;
+mod detach;
 mod diff;
 mod fork;
 mod open;
@@ -70,6 +71,7 @@ impl Pool {
         engine.runtime.spawn(Box::pin(Arc::clone(&engine).background()));
         engine.tend();
         engine.resume_sanitizing();
+        engine.resume_detaching();
         Ok(Arc::new(Self { engine }))
     }
 
@@ -136,7 +138,7 @@ impl Pool {
 }
 
 /// An error unless the pool takes changes.
-fn check_open(state: &State) -> Result<()> {
+pub(crate) fn check_open(state: &State) -> Result<()> {
     state.refusal("pool").map_or(Ok(()), Err)
 }
 

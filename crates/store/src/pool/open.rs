@@ -20,6 +20,7 @@ use crate::segment::{Phase, Segment, Segments};
 use crate::share::Pending;
 use crate::space::{Budget, POOL_SLABS_MIN};
 use crate::state::{Counters, State, Sums, VolumeEntry};
+use crate::views::Views;
 use crate::volume::Shared;
 use block::{BlockError, Disk, ErrorKind, Result, Runtime};
 use parking_lot::Mutex;
@@ -384,6 +385,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         admitted: 0,
         touched: 0,
         zero_nodes: 0,
+        views: Views::default(),
         clock: VecDeque::new(),
         nodes_max: (options.map_cache_bytes / node_bytes).max(NODES_MIN),
         log_since_cut: 0,

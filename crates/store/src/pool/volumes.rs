@@ -78,14 +78,14 @@ impl Pool {
 }
 
 impl Engine {
-    pub(super) fn volume<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
+    pub(crate) fn volume<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
         let name = uuid::Uuid::from_bytes(id);
         let missing = || self.error(ErrorKind::NotFound, format!("has no volume {name}"));
         state.volumes.get(&id).ok_or_else(missing)
     }
 
     /// The volume, if it is not being sanitized.
-    pub(super) fn volume_at_rest<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
+    pub(crate) fn volume_at_rest<'a>(&self, state: &'a State, id: VolumeId) -> Result<&'a VolumeEntry> {
         let entry = self.volume(state, id)?;
         let name = uuid::Uuid::from_bytes(id);
         entry.shared.sanitizing.refusal(&name.to_string()).map_or(Ok(entry), Err)
@@ -112,7 +112,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn check_fits(&self, state: &State, blocks: u64) -> Result<()> {
+    pub(crate) fn check_fits(&self, state: &State, blocks: u64) -> Result<()> {
         if blocks > state.room() {
             let message =
                 format!("{} bytes do not fit; there is room for {}", blocks << 12, state.room() << 12);

@@ -212,7 +212,7 @@ impl Engine {
     ///
     /// # Errors
     /// The disk's; the pool takes no writes.
-    async fn enable_sharing(self: &Arc<Self>) -> Result<()> {
+    pub(crate) async fn enable_sharing(self: &Arc<Self>) -> Result<()> {
         let _gate = self.grow_gate.lock().await;
         let enabled = {
             let state = self.state();

@@ -1,10 +1,10 @@
 //! Which parts of a volume are mapped.
 
 use super::StoreVolume;
-use super::read::entry_in;
 use crate::format::{BLOCK_BYTES, BlockAddress};
 use crate::map::leaf_of;
 use crate::state::{Needed, State, slots_in};
+use crate::views::entry_in;
 use block::{ByteRange, Extent, Provisioning, Result};
 
 /// A run of blocks in one state.

@@ -105,6 +105,13 @@ impl StoreVolume {
         Self { engine, shared }
     }
 
+    /// What is read from layer `top` down, as if it were a volume that nobody else has.
+    pub(crate) fn of_layer(engine: Arc<Engine>, top: LayerId) -> Self {
+        let record =
+            crate::catalog::VolumeRecord { top, size_bytes: u64::MAX, thick: false, buffered: false };
+        Self::new(engine, Shared::new([0; 16], &record))
+    }
+
     /// The layer that takes its writes, or the frozen one.
     pub(crate) fn top(&self) -> LayerId {
         self.shared.top()

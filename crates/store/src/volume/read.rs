@@ -5,13 +5,13 @@ use crate::disks::{Bad, Place};
 use crate::engine::Engine;
 use crate::format::node::Entry;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, Location, SegmentId};
-use crate::map::{Entries, leaves_of};
+use crate::map::leaves_of;
 use crate::number::{len_of, wide};
 use crate::state::{Needed, State, slots_in};
+use crate::views::entry_in;
 use block::{BlockError, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use std::sync::Arc;
 
 /// Blocks that are read at once at most (4 MiB).
 const RUN_BLOCKS_MAX: usize = 1024;
@@ -46,7 +46,7 @@ impl StoreVolume {
     }
 
     /// The content of whole blocks.
-    pub(super) async fn read_blocks(&self, first: BlockAddress, count: u64) -> Result<Vec<Bytes>> {
+    pub(crate) async fn read_blocks(&self, first: BlockAddress, count: u64) -> Result<Vec<Bytes>> {
         let runs = loop {
             let resolved = self.engine.state().resolve(self.shared.top(), first, count);
             match resolved {
@@ -157,16 +157,6 @@ impl State {
         Ok(runs)
     }
 
-    /// The leaves of the layers from `top` down that have a say in `slots`.
-    pub(super) fn views(
-        &mut self,
-        top: LayerId,
-        leaf: u64,
-        slots: std::ops::Range<usize>,
-    ) -> std::result::Result<Vec<Arc<Entries>>, Needed> {
-        Ok(self.owners(top, leaf, slots)?.into_iter().map(|(_, entries)| entries).collect())
-    }
-
     fn add_block(&self, runs: &mut Vec<Run>, address: BlockAddress, entry: Entry) {
         let place = entry.location;
         if !place.is_place() {
@@ -196,10 +186,4 @@ impl State {
             self.segments.change(id).damaged = true;
         }
     }
-}
-
-/// What the topmost layer that knows says.
-pub(super) fn entry_in(views: &[Arc<Entries>], slot: usize) -> Entry {
-    let entries = views.iter().map(|view| view[slot]);
-    entries.into_iter().find(|entry| entry.location != Location::NONE).unwrap_or_default()
 }
