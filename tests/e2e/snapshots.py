@@ -173,6 +173,11 @@ def protected():
     with host("test") as session:
         expect(session.write(0, content(1)).status != iscsi.GOOD, "a template is written to")
     server.cli("volume", "detach", "vm1")
+    restart()
+    end = time.monotonic() + 60
+    while server.json("volume", "show", "vm1")["origin"]:
+        expect(time.monotonic() < end, "a clone is not detached")
+        time.sleep(0.1)
     server.cli("volume", "delete", "test", "--with-snapshots")
     restart()
     holds("vm1", [30, 11, 12, 13, 0, 0])

@@ -65,7 +65,8 @@ operations! {
     volume_delete: delete "/v1/volumes/{volume}" "volumes" "Deletes a volume and its data" ("volume") query "force" also "snapshots" "Delete its snapshots, too" => Change<Volume>;
     volume_clone: post "/v1/volumes/{volume}/clone" "snapshots" "Makes a volume with the content of another, or of a snapshot" ("volume") body CloneVolume => Change<Volume>;
     volume_snapshots: get "/v1/volumes/{volume}/snapshots" "snapshots" "The snapshots of a volume, oldest first" ("volume") => Vec<Snapshot>;
-    volume_detach: post "/v1/volumes/{volume}/detach" "snapshots" "Makes a clone a volume like any other" ("volume") => Change<Volume>;
+    volume_detach: post "/v1/volumes/{volume}/detach" "snapshots" "Begins to make a clone independent of what it was made of" ("volume") => Change<Volume>;
+    volume_cancel_detach: delete "/v1/volumes/{volume}/detach" "snapshots" "Does not go on with detaching a clone" ("volume") => Change<Volume>;
     volume_diff: post "/v1/diff" "snapshots" "What differs between two volumes or snapshots" () body DiffRequest => Difference;
     snapshot_rollback: post "/v1/volumes/{volume}/snapshots/{snapshot}/rollback" "snapshots" "Gives a volume the content of a snapshot; what it held becomes one, too" ("volume", "snapshot") query "force" => Change<Rollback>;
     snapshot_list: get "/v1/snapshots" "snapshots" "All snapshots, by volume" () => Vec<Snapshot>;

@@ -30,8 +30,8 @@ pub use reservations::{Registration, Reservations};
 pub use schedules::{CreateSchedule, KeepSnapshots, Schedule, UpdateSchedule};
 pub use sessions::{Connection, ConnectionState};
 pub use snapshots::{
-    ByteRange, CloneVolume, CreateSnapshots, DiffRequest, Difference, Rollback, Snapshot, SnapshotsMade,
-    VolumeOrigin,
+    ByteRange, CloneVolume, CreateSnapshots, Detachment, DiffRequest, Difference, Rollback, Snapshot,
+    SnapshotsMade, VolumeOrigin,
 };
 pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{

@@ -131,6 +131,17 @@ pub struct VolumeOrigin {
     pub exists: bool,
 }
 
+/// How far the detaching of a clone is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Detachment {
+    /// Bytes of the volume that were looked at.
+    pub done_bytes: u64,
+    /// Of so many.
+    pub size_bytes: u64,
+    /// Why it does not go on for now; none if it does.
+    pub waits: Option<String>,
+}
+
 impl Client {
     /// All snapshots, or those of one volume: by volume, oldest first.
     ///
@@ -186,7 +197,15 @@ impl Client {
         self.send(Method::POST, &path, None::<&()>).await
     }
 
-    /// Makes a clone a volume like any other.
+    /// Does not go on with detaching a clone.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn cancel_detach(&self, volume: &str) -> Result<Change<Volume>, ClientError> {
+        self.send(Method::DELETE, &format!("/volumes/{}/detach", segment(volume)), None::<&()>).await
+    }
+
+    /// Begins to make a clone independent of what it was made of.
     ///
     /// # Errors
     /// See [`Client::status`].

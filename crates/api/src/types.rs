@@ -2,7 +2,7 @@
 
 use crate::chap::Chap;
 use crate::sessions::Connection;
-use crate::snapshots::VolumeOrigin;
+use crate::snapshots::{Detachment, VolumeOrigin};
 use crate::targets::VolumeTarget;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -254,6 +254,9 @@ pub struct Volume {
     /// What it was cloned from.
     #[serde(default)]
     pub origin: Option<VolumeOrigin>,
+    /// How far it is with becoming independent of that; none if it does not.
+    #[serde(default)]
+    pub detachment: Option<Detachment>,
     /// Names of the volumes that were cloned from it and its snapshots.
     #[serde(default)]
     pub clones: Vec<String>,

@@ -529,6 +529,7 @@ mod tests {
             "palisade volume delete mail --force",
             "palisade volume delete mail --with-snapshots",
             "palisade volume detach vm1",
+            "palisade volume detach vm1 --cancel",
             "palisade volume diff mail@a mail@b",
             "palisade volume diff mail@a mail --json",
             "palisade volume clone mail test",

@@ -55,7 +55,7 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Delete { volume, force, with_snapshots: true } => {
             out.print(&client.delete_volume_and_snapshots(&volume, force).await?, deleted)
         }
-        Verb::Detach { volume } => out.print(&client.detach_volume(&volume).await?, detached),
+        Verb::Detach { volume, cancel } => detach(client, &volume, cancel, out).await,
         Verb::Diff { from, to } => diff::run(client, from, to, out).await,
         Verb::Clone { source, name, read_only } => {
             let (volume, request) = clone_request(&source, name, read_only);
@@ -129,12 +129,40 @@ fn clone_request(source: &str, name: String, read_only: bool) -> (&str, CloneVol
     }
 }
 
-fn detached(change: &Change<Volume>) -> String {
-    let name = &change.item.name;
-    match change.outcome {
-        Outcome::Unchanged => format!("Volume {name} is no clone."),
-        _ => format!("Volume {name} is a volume like any other now. Nothing was copied."),
+async fn detach(client: &Client, volume: &str, cancel: bool, out: Output) -> Result<(), Problem> {
+    if cancel {
+        return out.print(&client.cancel_detach(volume).await?, kept);
     }
+    out.print(&client.detach_volume(volume).await?, detached)
+}
+
+fn detached(change: &Change<Volume>) -> String {
+    let Volume { name, origin, .. } = &change.item;
+    match origin {
+        None if change.outcome == Outcome::Unchanged => format!("Volume {name} is no clone."),
+        None => format!("Volume {name} is a volume like any other now."),
+        Some(_) => format!(
+            "Volume {name} is being detached from {} in the background. Hosts go on.\n\
+             Progress: palisade volume show {name}",
+            self::origin(&change.item)
+        ),
+    }
+}
+
+fn kept(change: &Change<Volume>) -> String {
+    let Volume { name, origin, .. } = &change.item;
+    match origin {
+        None => format!("Volume {name} is no clone any more."),
+        Some(_) => format!("Volume {name} stays a clone of {}.", self::origin(&change.item)),
+    }
+}
+
+/// How far a clone is with becoming independent.
+fn detachment(volume: &Volume) -> String {
+    let Some(detachment) = &volume.detachment else { return String::new() };
+    let percent = detachment.done_bytes.saturating_mul(100) / detachment.size_bytes.max(1);
+    let waits = detachment.waits.as_ref().map_or(String::new(), |why| format!("; it waits: {why}"));
+    format!("{percent} % done{waits}")
 }
 
 fn cloned(change: &Change<Volume>, source: &str) -> String {
@@ -264,6 +292,7 @@ fn show(volume: &Volume) -> String {
         ("Protected", protection(volume).unwrap_or_default().to_owned()),
         ("Snapshots", snapshots(volume)),
         ("Clone of", origin(volume)),
+        ("Detaching", detachment(volume)),
         ("Clones", volume.clones.join(", ")),
         ("Warns", output::warning(volume.warn_percent)),
         ("Block size", volume.block_size.to_string()),

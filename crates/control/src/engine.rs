@@ -46,6 +46,17 @@ pub struct Difference {
     pub next: Option<u64>,
 }
 
+/// How far a pool is with detaching a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detachment {
+    /// Bytes of the volume that were looked at.
+    pub done_bytes: u64,
+    /// Of so many.
+    pub size_bytes: u64,
+    /// Why it does not go on for now; none if it does.
+    pub waits: Option<String>,
+}
+
 /// A record that the pool keeps for the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FactChange {
@@ -134,6 +145,24 @@ pub trait PoolEngine: Send + Sync + 'static {
         safety: VolumeId,
         fact: FactChange,
     ) -> BoxFuture<'_, Result<()>>;
+
+    /// Begins to make a volume and its family, which are its own snapshots and what was cloned from it, independent of all
+    /// else, and keeps the record: both or none. It goes on in the background.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    fn detach_volume(
+        &self,
+        volume: VolumeId,
+        family: Vec<VolumeId>,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>>;
+
+    /// Does not go on with that, and keeps the record: both or none.
+    fn cancel_detach(&self, volume: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>>;
+
+    /// How far it is with that; none if it is not at it.
+    fn detachment(&self, volume: VolumeId) -> Option<Detachment>;
 
     /// What differs between two volumes or snapshots, from a byte on; about `ranges_max` ranges at the most. It takes as
     /// long as there are changes.

@@ -33,7 +33,9 @@ mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
 pub use chap::{Account, Credential, DiscoveryDemand, NewChap, NewMutual, Secret};
-pub use engine::{Difference, DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec};
+pub use engine::{
+    Detachment, Difference, DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
 pub use frontend::{ConnectionFacts, CopyFacts, Frontend, LoginFailures, SessionFacts, SessionId};

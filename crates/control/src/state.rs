@@ -2,9 +2,9 @@
 
 use crate::snapshots::Clones;
 use crate::{
-    DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName, OriginView,
-    PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId, ScheduleRecord, SnapshotRecord,
-    TargetRecord, VolumeId, VolumeRecord,
+    Detachment, DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName,
+    OriginView, PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId, ScheduleRecord,
+    SnapshotRecord, TargetRecord, VolumeId, VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -79,6 +79,8 @@ pub struct VolumeView {
     pub snapshots: usize,
     /// What it was cloned from.
     pub origin: Option<OriginView>,
+    /// How far it is with leaving that; none if it does not.
+    pub detachment: Option<Detachment>,
     /// Names of the volumes that were cloned from it and its snapshots.
     pub clones: Vec<String>,
     /// Who may use it: name of the host, and whether it may only read.
@@ -195,13 +197,14 @@ impl State {
         let engine = pool.and_then(|pool| pool.engine.as_ref().ok());
         let grant = |grant: Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
         VolumeView {
-            record: entry.record.clone(),
+            record: self.current(&entry.record),
             pool: pool.map_or_else(|| entry.record.pool.to_string(), |pool| pool.record.name.to_string()),
             offline: entry.offline.clone(),
             used_bytes: engine.map_or(0, |engine| engine.volume_used_bytes(entry.record.id)),
             written_bytes: engine.map_or(0, |engine| engine.written_bytes(entry.record.id)),
             snapshots: self.snapshots_of(entry.record.id).count(),
             origin: self.origin_view(&entry.record),
+            detachment: self.detachment(&entry.record),
             clones: clones.get(&entry.record.id).cloned().unwrap_or_default(),
             grants: entry.record.effective_grants().filter_map(grant).collect(),
         }

@@ -352,6 +352,40 @@ async fn a_template_is_read_only_and_stays_while_there_are_clones_of_it() {
     assert_eq!(fixture.group().volume("vm1").unwrap().origin, None);
 }
 
+/// The pool is at it in the background, and alone knows when it is done.
+#[tokio::test]
+async fn a_clone_stays_one_until_the_pool_has_detached_it() {
+    let mut fixture = Fixture::with_volumes(&["gold"]).await;
+    fixture.snapshot(&["gold"], Some("base")).await.unwrap();
+    let group = fixture.group().clone();
+    let pool = fixture.engine.pool(group.pools()[0].record.id).unwrap();
+    for clone in ["vm1", "vm2"] {
+        group.clone_volume("gold", Some("base"), clone, false).await.unwrap();
+    }
+    pool.detach_slowly(true);
+    let (outcome, view) = group.detach_volume("vm1").await.unwrap();
+    assert_eq!((outcome, view.detachment.is_some(), view.origin.is_some()), (Outcome::Changed, true, true));
+    assert_eq!(group.detach_volume("vm1").await.unwrap().0, Outcome::Unchanged, "it is at it already");
+    group.detach_volume("vm2").await.unwrap();
+    let (outcome, view) = group.cancel_detach("vm2").await.unwrap();
+    assert_eq!((outcome, view.detachment, view.origin.is_some()), (Outcome::Changed, None, true));
+    assert_eq!(group.cancel_detach("vm2").await.unwrap().0, Outcome::Unchanged);
+    assert_eq!(group.volume("gold").unwrap().clones, ["vm1", "vm2"]);
+    drop(group);
+    fixture.restart().await;
+    let group = fixture.group().clone();
+    assert!(group.volume("vm1").unwrap().detachment.is_some(), "known after a restart");
+    pool.detach_slowly(false);
+    let view = group.volume("vm1").unwrap();
+    assert_eq!((view.detachment, view.origin, view.record.origin), (None, None, None));
+    assert_eq!(group.volume("gold").unwrap().clones, ["vm2"]);
+    assert_eq!(group.cancel_detach("vm1").await.unwrap().0, Outcome::Unchanged);
+    drop(group);
+    fixture.restart().await;
+    assert_eq!(fixture.group().volume("vm1").unwrap().origin, None);
+    assert!(fixture.group().volume("vm2").unwrap().origin.is_some());
+}
+
 /// What a host is let do is decided at its login: a volume that is read only is so for those who may write, too.
 #[tokio::test]
 async fn a_snapshot_is_shown_to_hosts_read_only_by_a_clone() {

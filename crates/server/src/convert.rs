@@ -95,6 +95,7 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         read_only: record.read_only,
         template: record.template,
         origin: view.origin.map(origin),
+        detachment: view.detachment.map(detachment),
         clones: view.clones,
         warn_percent: record.warn_percent,
         block_size: record.block_size,
@@ -119,6 +120,11 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
 fn origin(view: control::OriginView) -> api::VolumeOrigin {
     let control::OriginView { volume, snapshot, exists } = view;
     api::VolumeOrigin { volume, snapshot, exists }
+}
+
+fn detachment(of: control::Detachment) -> api::Detachment {
+    let control::Detachment { done_bytes, size_bytes, waits } = of;
+    api::Detachment { done_bytes, size_bytes, waits }
 }
 
 fn targets(state: &State, volume: control::VolumeId) -> Vec<api::VolumeTarget> {

@@ -4,8 +4,8 @@ use crate::engine::{blocking, parse_disks};
 use backend::{DiskSpec, OpenDisk};
 use block::{BoxFuture, Disk, Runtime, Volume};
 use control::{
-    Cache, Difference, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId, PoolUsage,
-    Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId,
+    PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -162,6 +162,26 @@ impl PoolEngine for SystemPool {
         let [volume, snapshot, safety] = [volume, snapshot, safety].map(store_id);
         let facts = vec![store_fact(fact)];
         Box::pin(async move { Ok(self.pool.roll_back_volume(volume, snapshot, safety, facts).await?) })
+    }
+
+    fn detach_volume(
+        &self,
+        volume: VolumeId,
+        family: Vec<VolumeId>,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>> {
+        let (family, facts) = (family.into_iter().map(store_id).collect(), vec![store_fact(fact)]);
+        Box::pin(async move { Ok(self.pool.detach_volume(store_id(volume), family, facts).await.map(drop)?) })
+    }
+
+    fn cancel_detach(&self, volume: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
+        let facts = vec![store_fact(fact)];
+        Box::pin(async move { Ok(self.pool.cancel_detach(store_id(volume), facts).await?) })
+    }
+
+    fn detachment(&self, volume: VolumeId) -> Option<Detachment> {
+        let store::Detachment { done_bytes, size_bytes, waits } = self.pool.detachment(store_id(volume))?;
+        Some(Detachment { done_bytes, size_bytes, waits })
     }
 
     fn difference(

@@ -186,7 +186,13 @@ async fn snapshots_and_clones_through_the_api() {
     assert_eq!(client.delete_snapshot("log", "before").await.unwrap().outcome, Outcome::Deleted);
     assert!(client.snapshots(None).await.unwrap().is_empty());
     assert!(!client.volume("test").await.unwrap().origin.unwrap().exists);
-    assert_eq!(client.detach_volume("test").await.unwrap().item.origin, None);
+    client.detach_volume("test").await.unwrap();
+    while let Some(left) = client.volume("test").await.unwrap().detachment {
+        assert_eq!(left.waits, None);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(client.volume("test").await.unwrap().origin, None);
+    assert_eq!(client.cancel_detach("test").await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]

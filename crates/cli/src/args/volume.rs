@@ -80,10 +80,13 @@ pub(crate) enum Volume {
         #[arg(long)]
         with_snapshots: bool,
     },
-    /// Make a clone a volume like any other, so that its template may be deleted; takes no time and no space
+    /// Make a clone independent of what it was made of, in the background
     Detach {
         /// Volume, by name or identity
         volume: String,
+        /// Do not go on with it
+        #[arg(long)]
+        cancel: bool,
     },
     /// List the ranges of bytes in which two snapshots or volumes differ, one a line: offset and length
     Diff {

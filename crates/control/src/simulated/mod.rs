@@ -7,12 +7,12 @@ mod volume;
 pub use surroundings::{SimFrontend, SimRuntime};
 
 use crate::{
-    Cache, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId,
-    PoolUsage, Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine,
+    PoolId, PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use block::{BoxFuture, Media, Volume};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::Arc;
 use volume::SimVolume;
@@ -96,6 +96,8 @@ struct SimPoolInner {
     closed: bool,
     destroyed: bool,
     crash_after: Option<u32>,
+    detach_slowly: bool,
+    detaching: BTreeSet<VolumeId>,
 }
 
 /// A pool in memory.
@@ -108,6 +110,13 @@ impl SimPool {
     /// Lets so many more changes through; then each fails, as if the machine had stopped.
     pub fn crash_after(&self, changes: Option<u32>) {
         self.inner.lock().crash_after = changes;
+    }
+
+    /// Volumes are detached at once, or not before it is said that they are.
+    pub fn detach_slowly(&self, slowly: bool) {
+        let mut inner = self.inner.lock();
+        inner.detach_slowly = slowly;
+        inner.detaching.clear();
     }
 
     /// It was closed properly.
@@ -270,6 +279,36 @@ impl PoolEngine for SimPool {
             inner.keep(fact);
             Ok(())
         })
+    }
+
+    fn detach_volume(
+        &self,
+        volume: VolumeId,
+        _family: Vec<VolumeId>,
+        fact: FactChange,
+    ) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| {
+            inner.volumes.get(&volume).ok_or_else(|| missing_volume(volume))?;
+            if inner.detach_slowly {
+                inner.detaching.insert(volume);
+            }
+            inner.keep(fact);
+            Ok(())
+        })
+    }
+
+    fn cancel_detach(&self, volume: VolumeId, fact: FactChange) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| {
+            inner.detaching.remove(&volume);
+            inner.keep(fact);
+            Ok(())
+        })
+    }
+
+    fn detachment(&self, volume: VolumeId) -> Option<Detachment> {
+        let inner = self.inner.lock();
+        let (spec, _) = inner.volumes.get(&volume).filter(|_| inner.detaching.contains(&volume))?;
+        Some(Detachment { done_bytes: 0, size_bytes: spec.size_bytes, waits: None })
     }
 
     fn difference(

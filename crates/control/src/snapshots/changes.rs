@@ -222,7 +222,7 @@ impl Group {
 
     /// What is to be cloned: identity, size, and how that is remembered.
     fn clone_source(&self, source: &VolumeRecord, snapshot: Option<&str>) -> Result<(VolumeId, u64, Origin)> {
-        let origin = Origin { volume: source.id, name: source.name.clone(), snapshot: None };
+        let origin = Origin { volume: source.id, name: source.name.clone(), snapshot: None, leaving: false };
         let state = self.state.read();
         // All clones of a template are made of one snapshot: the last, since nothing is written to it.
         let last = || {

@@ -1,6 +1,7 @@
 //! Snapshots of volumes, and what is made of them.
 
 mod changes;
+mod detach;
 mod diff;
 mod record;
 mod rollback;

@@ -46,6 +46,9 @@ pub struct Origin {
     /// The snapshot; none if what the volume held at that moment was cloned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<OriginSnapshot>,
+    /// The clone is to have nothing more to do with it, or has nothing already: the pool knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 impl SnapshotRecord {

@@ -145,25 +145,6 @@ impl Group {
         Ok(())
     }
 
-    /// Makes a clone a volume like any other: what it was cloned from forgets it, and it that. Nothing is copied, and it
-    /// takes no time: blocks that several volumes have stay as long as one of them needs them.
-    ///
-    /// # Errors
-    /// `NotFound`, `Offline`.
-    pub async fn detach_volume(&self, volume: &str) -> Result<(Outcome, VolumeView)> {
-        let _change = self.changes.lock().await;
-        let former = self.volume(volume)?.record;
-        if former.origin.is_none() {
-            return Ok((Outcome::Unchanged, self.volume(volume)?));
-        }
-        let record = VolumeRecord { origin: None, ..former };
-        let engine = self.state.read().engine_of(&record)?;
-        engine.put_fact(crate::volumes::fact(&record)?).await?;
-        self.keep(&record).await?;
-        tracing::info!(volume = %record.name, "volume detached");
-        Ok((Outcome::Changed, self.volume(volume)?))
-    }
-
     /// Refuses to delete a template that volumes were cloned from.
     pub(crate) fn check_no_clones(&self, view: &VolumeView) -> Result<()> {
         let [first, others @ ..] = &view.clones[..] else { return Ok(()) };

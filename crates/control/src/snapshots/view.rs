@@ -49,7 +49,7 @@ impl State {
     pub(crate) fn clones(&self) -> Clones {
         let mut clones = Clones::new();
         for record in self.volume_records() {
-            let Some(origin) = &record.origin else { continue };
+            let Some(origin) = self.origin_of(record) else { continue };
             let made_of = [Some(origin.volume), origin.snapshot.as_ref().map(|snapshot| snapshot.id)];
             for id in made_of.into_iter().flatten() {
                 clones.entry(id).or_default().push(record.name.to_string());
@@ -99,7 +99,7 @@ impl State {
     }
 
     pub(crate) fn origin_view(&self, record: &VolumeRecord) -> Option<OriginView> {
-        let origin = record.origin.as_ref()?;
+        let origin = self.origin_of(record)?;
         let volume = self.volume(origin.volume);
         let named = origin.snapshot.as_ref();
         let snapshot = named.map(|snapshot| self.snapshots.get(&(origin.volume, snapshot.id)));

@@ -15,7 +15,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/v1/volumes/{volume}/snapshots/{snapshot}", get(show).delete(delete))
         .route("/v1/volumes/{volume}/snapshots/{snapshot}/rollback", post(roll_back))
         .route("/v1/diff", post(difference))
-        .route("/v1/volumes/{volume}/detach", post(detach))
+        .route("/v1/volumes/{volume}/detach", post(detach).delete(cancel_detach))
         .route("/v1/volumes/{volume}/clone", post(clone))
 }
 
@@ -105,6 +105,12 @@ async fn difference(
 async fn detach(State(context): State<Context>, Path(volume): Path<String>) -> Answer<Change<Volume>> {
     let group = context.group.clone();
     let (outcome, view) = to_the_end(async move { group.detach_volume(&volume).await }).await?;
+    Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
+}
+
+async fn cancel_detach(State(context): State<Context>, Path(volume): Path<String>) -> Answer<Change<Volume>> {
+    let group = context.group.clone();
+    let (outcome, view) = to_the_end(async move { group.cancel_detach(&volume).await }).await?;
     Ok(Json(convert::change(outcome, convert::volume(&context.group, view))))
 }
 
