@@ -109,6 +109,10 @@ pub trait EnginePool: Send + Sync + 'static {
     fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>>;
     /// Makes a volume with the content of another or of a snapshot.
     fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// What an engine of layers does more; none if it has none.
+    fn layered(&self) -> Option<&dyn Layered> {
+        None
+    }
     /// Disk `index` has grown.
     fn grow_disk(&self, index: u16, size_bytes: u64) -> BoxFuture<'_, Result<()>>;
     /// Makes a checkpoint.
@@ -121,6 +125,20 @@ pub trait EnginePool: Send + Sync + 'static {
     fn gauges(&self) -> Gauges;
     /// Closes the pool.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// What an engine of layers does more.
+pub trait Layered: Sync {
+    /// Takes snapshots of several volumes, given as volume and snapshot, at one instant.
+    fn snapshot_group(&self, pairs: Vec<(VolumeId, VolumeId)>) -> BoxFuture<'_, Result<()>>;
+    /// Gives a volume the content of a snapshot, and makes what it held the snapshot `safety`.
+    fn roll_back(&self, id: VolumeId, snapshot: VolumeId, safety: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// Begins to make a volume independent of all that is not of its family. False if there is nothing to do.
+    fn detach(&self, id: VolumeId, family: Vec<VolumeId>) -> BoxFuture<'_, Result<bool>>;
+    /// Does not go on with that.
+    fn cancel_detach(&self, id: VolumeId) -> BoxFuture<'_, Result<()>>;
+    /// True if it is at it.
+    fn is_detaching(&self, id: VolumeId) -> bool;
 }
 
 /// The pool engine.
@@ -199,6 +217,28 @@ impl StorePool {
     }
 }
 
+impl Layered for StorePool {
+    fn snapshot_group(&self, pairs: Vec<(VolumeId, VolumeId)>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.snapshot_volumes(pairs, Vec::new()))
+    }
+
+    fn roll_back(&self, id: VolumeId, snapshot: VolumeId, safety: VolumeId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.roll_back_volume(id, snapshot, safety, Vec::new()))
+    }
+
+    fn detach(&self, id: VolumeId, family: Vec<VolumeId>) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(self.0.detach_volume(id, family, Vec::new()))
+    }
+
+    fn cancel_detach(&self, id: VolumeId) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.0.cancel_detach(id, Vec::new()))
+    }
+
+    fn is_detaching(&self, id: VolumeId) -> bool {
+        self.0.detachment(id).is_some()
+    }
+}
+
 impl EnginePool for StorePool {
     fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>> {
         let spec = store::VolumeSpec { id, size_bytes, thick: false, buffered };
@@ -233,6 +273,10 @@ impl EnginePool for StorePool {
 
     fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.0.clone_volume(source, clone, Vec::new()))
+    }
+
+    fn layered(&self) -> Option<&dyn Layered> {
+        Some(self)
     }
 
     fn grow_disk(&self, index: u16, size_bytes: u64) -> BoxFuture<'_, Result<()>> {

@@ -1,5 +1,6 @@
 //! One life of the engine: from opening to crash, kill or close, with all that its clients share.
 
+use crate::content::WriteId;
 use crate::counts::Counts;
 use crate::disk::{DiskHandle, Faults, SimDisk};
 use crate::engine::EnginePool;
@@ -24,6 +25,10 @@ pub(crate) struct Fork {
     pub(crate) source: VolumeId,
     pub(crate) start: Time,
     pub(crate) frozen: bool,
+    /// It keeps what the source held when this wrote all of the source anew: a rollback.
+    pub(crate) rollback: Option<WriteId>,
+    /// It was taken at one instant with others.
+    pub(crate) group: Option<Time>,
 }
 
 /// An operation without an answer yet.
@@ -59,6 +64,7 @@ pub(crate) struct Life {
 struct LifeState {
     running: BTreeMap<u64, Running>,
     forks: Vec<Fork>,
+    kept: Vec<VolumeId>,
     serial: u64,
 }
 
@@ -186,9 +192,22 @@ impl Life {
         self.state.lock().forks.retain(|fork| fork.id != *id);
     }
 
-    /// True if `id` is being copied.
+    /// `id` is needed: it is not to be deleted.
+    pub(crate) fn keep(&self, id: VolumeId) {
+        self.state.lock().kept.push(id);
+    }
+
+    pub(crate) fn end_keeping(&self, id: VolumeId) {
+        let mut state = self.state.lock();
+        if let Some(at) = state.kept.iter().position(|kept| *kept == id) {
+            state.kept.swap_remove(at);
+        }
+    }
+
+    /// True if `id` is being copied, or needed otherwise.
     pub(crate) fn is_forking(&self, id: &VolumeId) -> bool {
-        self.state.lock().forks.iter().any(|fork| fork.source == *id)
+        let state = self.state.lock();
+        state.forks.iter().any(|fork| fork.source == *id) || state.kept.contains(id)
     }
 
     /// The forks without an answer.

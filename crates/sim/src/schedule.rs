@@ -288,8 +288,7 @@ impl Runner {
         self.world.disks.iter().for_each(|disk| disk.settle(crash));
         let mut model = self.world.model.lock();
         for fork in life.iter().flat_map(|life| life.forks()) {
-            let buffered = model.volume(&fork.source).is_some_and(|source| source.buffered);
-            model.fork(fork.id, &fork.source, fork.start, fork.frozen, buffered);
+            model.end_fork(&fork);
         }
         model.crash(crash);
         drop(model);

@@ -15,7 +15,7 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 /// A contradiction that lasts so many checks is one.
 const CHECKS_MAX: u32 = 6;
 
-/// Time between checks.
+/// Time between the first checks; it grows, as a slab that the disk is stuck with while it forgets it is in no account.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why a volume is read.
@@ -121,7 +121,9 @@ async fn findings(life: &Arc<Life>) -> Option<Findings> {
         match findings {
             Ok(findings) if findings.problems.is_empty() => return Some(findings),
             Err(_) if life.needs_the_dead() => return None,
-            Ok(_) if attempt < CHECKS_MAX => life.world.executor.sleep(CHECK_INTERVAL).await,
+            Ok(_) if attempt < CHECKS_MAX => {
+                life.world.executor.sleep(CHECK_INTERVAL * 4_u32.pow(attempt - 1)).await;
+            }
             Ok(findings) => {
                 life.world.fail(format!("the accounts are wrong: {:?}", findings.problems));
                 return None;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What every run has to exercise.
-const EXERCISED: [&str; 46] = [
+const EXERCISED: [&str; 50] = [
     "schedules",
     "openings",
     "crashes at work",
@@ -39,6 +39,10 @@ const EXERCISED: [&str; 46] = [
     "volumes resized",
     "snapshots",
     "clones",
+    "snapshots of several volumes",
+    "rollbacks",
+    "volumes being detached",
+    "detachings that were cancelled",
     "checkpoint",
     "settling",
     "disk growths",

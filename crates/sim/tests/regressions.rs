@@ -41,3 +41,15 @@ fn a_catalog_that_met_a_device_error_is_not_called_corrupt() {
 fn a_large_write_that_runs_out_of_space_leaves_whole_blocks() {
     passes(&[5866]);
 }
+
+/// A layer was detached while it was being merged into the one above it, and was not empty when it was to go.
+#[test]
+fn a_layer_that_is_being_merged_is_not_detached() {
+    passes(&[3128, 3824, 11146, 16660]);
+}
+
+/// A slab that the disk was stuck with while it was to forget it was in no account for longer than the checks looked.
+#[test]
+fn a_slab_in_the_hands_of_a_stuck_disk_is_waited_for() {
+    passes(&[2751]);
+}

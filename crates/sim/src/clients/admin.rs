@@ -40,7 +40,7 @@ pub(super) async fn create(life: &Arc<Life>, rng: &mut Rng) {
 }
 
 /// An administrator's operation failed: it may or may not have happened, which the next opening shows.
-fn failed(life: &Life, what: &str, id: &VolumeId, error: &BlockError) {
+pub(super) fn failed(life: &Life, what: &str, id: &VolumeId, error: &BlockError) {
     life.judge(id, &format!("{what} of volume {}", name(id)), error);
 }
 
@@ -78,7 +78,8 @@ pub(super) async fn fork(life: &Arc<Life>, rng: &mut Rng, frozen: bool) {
     let id = life.world.new_volume_id();
     let what = if frozen { "snapshot" } else { "clone" };
     let (serial, start) = life.begin(format!("{what} of volume {}", name(&source)));
-    life.begin_fork(Fork { id, source, start, frozen });
+    let fork = Fork { id, source, start, frozen, rollback: None, group: None };
+    life.begin_fork(fork);
     let result =
         if frozen { life.pool.snapshot(source, id).await } else { life.pool.clone_volume(source, id).await };
     if !life.end(serial) {
@@ -88,8 +89,7 @@ pub(super) async fn fork(life: &Arc<Life>, rng: &mut Rng, frozen: bool) {
     let listed = listed.iter().find(|listed| listed.id == id);
     {
         let mut model = life.world.model.lock();
-        let buffered = model.volume(&source).is_some_and(|volume| volume.buffered);
-        model.fork(id, &source, start, frozen, buffered);
+        model.end_fork(&fork);
         if let (Ok(()), Some(listed)) = (&result, listed) {
             model.set_presence(&id, Presence::Certain);
             model.set_buffered(&id, listed.buffered);

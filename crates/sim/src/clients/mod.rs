@@ -3,6 +3,7 @@
 mod admin;
 mod copy;
 mod io;
+mod layers;
 mod sanitize;
 mod space;
 
@@ -22,7 +23,7 @@ use std::time::Duration;
 const VOLUMES_MAX: usize = 8;
 
 /// Operations and their weights, by mixture: any, contention, full, layers.
-const WEIGHTS: [(Operation, [u64; 4]); 18] = [
+const WEIGHTS: [(Operation, [u64; 4]); 21] = [
     (Operation::Write, [400, 450, 600, 300]),
     (Operation::WriteAtomic, [70, 150, 70, 50]),
     (Operation::Read, [180, 250, 80, 200]),
@@ -36,6 +37,9 @@ const WEIGHTS: [(Operation, [u64; 4]); 18] = [
     (Operation::Delete, [25, 2, 10, 70]),
     (Operation::Snapshot, [20, 10, 8, 90]),
     (Operation::Clone, [15, 2, 3, 60]),
+    (Operation::Group, [10, 5, 3, 30]),
+    (Operation::RollBack, [12, 5, 4, 40]),
+    (Operation::Detach, [12, 2, 6, 50]),
     (Operation::Resize, [15, 2, 5, 10]),
     (Operation::Checkpoint, [15, 5, 5, 15]),
     (Operation::Settle, [4, 1, 4, 8]),
@@ -58,6 +62,9 @@ enum Operation {
     Delete,
     Snapshot,
     Clone,
+    Group,
+    RollBack,
+    Detach,
     Resize,
     Checkpoint,
     Settle,
@@ -114,6 +121,9 @@ async fn one(life: &Arc<Life>, rng: &mut Rng) {
         Operation::Delete => admin::delete(life, rng).await,
         Operation::Snapshot => admin::fork(life, rng, true).await,
         Operation::Clone => admin::fork(life, rng, false).await,
+        Operation::Group => layers::group(life, rng).await,
+        Operation::RollBack => layers::roll_back(life, rng).await,
+        Operation::Detach => layers::detach(life, rng).await,
         Operation::Resize => admin::resize(life, rng).await,
         Operation::Checkpoint => admin::checkpoint(life).await,
         Operation::Settle => admin::settle(life).await,

@@ -14,10 +14,10 @@ const BLOCK_SECTORS: u32 = 8;
 static ZEROS: [u8; 4096] = [0; 4096];
 
 /// A sector that was read: its number, and the candidates that it may be.
-struct Found {
-    sector: u32,
+pub(super) struct Found {
+    pub(super) sector: u32,
     read: Content,
-    matches: Vec<Candidate>,
+    pub(super) matches: Vec<Candidate>,
 }
 
 impl Model {
@@ -77,6 +77,7 @@ impl Model {
         volume.check_atomic(&found, &self.writes)?;
         if volume.frozen && !volume.forgetful {
             volume.check_consistent(&found, &self.writes)?;
+            self.groups.check(volume, &found, &self.writes)?;
         }
         for sector in &found {
             // Zeros may come from several writes: which one it was stays open.

@@ -8,6 +8,7 @@
 
 mod cell;
 mod checks;
+mod layers;
 mod sanitize;
 mod volume;
 mod world;

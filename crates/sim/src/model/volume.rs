@@ -34,12 +34,14 @@ pub struct VolumeModel {
     pub presence: Presence,
     /// True if it never was the source or the result of a snapshot or clone.
     pub alone: bool,
+    /// For a snapshot: those taken at the same instant have the same.
+    pub(super) group: Option<Time>,
     /// True if it was the source or the destination of a copy.
     pub(super) copied: bool,
     /// There while it is being sanitized, or may be, or could not be.
     pub sanitizing: Option<Sanitizing>,
     /// Killed candidates return after a crash of the machine, unless their killer is durable or flushed.
-    pub(super) forgetful: bool,
+    pub forgetful: bool,
     pub(super) flushed_at: Time,
     /// The only candidate of each sector that is not in `cells`.
     pub(super) base: Vec<WriteId>,
@@ -56,6 +58,7 @@ impl VolumeModel {
             frozen: false,
             presence: Presence::Uncertain,
             alone: true,
+            group: None,
             copied: false,
             sanitizing: None,
             forgetful: buffered,
@@ -96,6 +99,7 @@ impl VolumeModel {
             frozen,
             presence: Presence::Uncertain,
             alone: false,
+            group: None,
             copied: self.copied,
             sanitizing: None,
             forgetful: self.forgetful || buffered,

@@ -1,5 +1,6 @@
 //! The model of a whole pool: its volumes and snapshots, and every write there ever was.
 
+use super::layers::{Groups, Rollback};
 use super::volume::{Presence, VolumeModel};
 use super::{Time, Violation, VolumeId};
 use crate::content::{Content, WriteId};
@@ -121,6 +122,8 @@ pub struct Model {
     copying: Vec<Copying>,
     /// The volume of each write.
     pub(super) owners: Vec<VolumeId>,
+    pub(super) groups: Groups,
+    pub(super) rollbacks: Vec<Rollback>,
 }
 
 impl Default for Model {
@@ -145,7 +148,15 @@ impl Model {
             swaps_after: Time::MAX,
         };
         let writes = Writes(vec![nothing], BTreeMap::new());
-        Self { writes, volumes: BTreeMap::new(), clock: 1, copying: Vec::new(), owners: vec![[0; 16]] }
+        Self {
+            writes,
+            volumes: BTreeMap::new(),
+            clock: 1,
+            copying: Vec::new(),
+            owners: vec![[0; 16]],
+            groups: Groups::default(),
+            rollbacks: Vec::new(),
+        }
     }
 
     /// The next moment.
@@ -382,6 +393,7 @@ impl Model {
             }
         }
         self.volumes.retain(|id, _| is_found(id));
+        self.settle_rollbacks();
         Ok(())
     }
 }
