@@ -17,6 +17,11 @@ def hook(action, *arguments):
         print(palisade_json("volume", "show", volume)["used_bytes"])
     elif action == "palisade":
         print(palisade(*arguments))
+    elif action == "clone":
+        palisade("snapshot", "create", volume, "--name", "base")
+        made = palisade_json("volume", "clone", f"{volume}@base", f"{volume}-clone")
+        palisade("volume", "grant", f"{volume}-clone", guest_name(10).rsplit(":", 1)[-1])
+        print(made["iqn"], 0)
     else:
         sys.exit(f"no such action: {action}")
 
@@ -93,6 +98,39 @@ def two_guests():
     own, other = server.address("one")[0], server.address("two")[0]
     expect(own in texts[0] and other not in texts[0], "the first guest saw what is not its own")
     expect(other in texts[1] and own not in texts[1], "the second guest saw what is not its own")
+
+
+@check("a database on a clone is whole while its parent is written, snapshotted and rolled back, and the clone detached")
+def database():
+    running()
+    work = on_volume("db", "256MiB", "database.sh", 20)
+    server.cli("host", "create", "vandal", "--iqn", "iqn.2026-11.local.e2e:vandal")
+    names = lambda: [volume["name"] for volume in server.json("volume", "list")]
+    while "db-clone" not in names():
+        expect(work.poll() is None, lambda: f"the guest ended early:\n{work.log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.2)
+    server.cli("volume", "grant", "db", "vandal")
+    iqn, lun = server.address("db")
+    rounds = 0
+    while work.poll() is None:
+        session = iscsi.Session("10.77.0.1", 3260, "iqn.2026-11.local.e2e:vandal", iqn)
+        session.ready(lun)
+        for block in range(0, 200000, 4096):
+            session.write(block, os.urandom(4096), lun=lun)
+        session.logout()
+        server.cli("snapshot", "create", "db", "--name", f"r{rounds}")
+        server.cli("snapshot", "rollback", "db@base", "--force")
+        for snapshot in server.json("snapshot", "list", "db"):
+            if snapshot["name"] != "base":
+                server.cli("snapshot", "delete", f"db@{snapshot['name']}")
+        rounds += 1
+        if rounds == 3:
+            server.cli("volume", "detach", "db-clone")
+    text = guest_ended(work)
+    expect(rounds > 3, f"only {rounds} rollbacks")
+    expect(server.json("volume", "diff", "db@base", "db")["ranges"] == [], "the parent is not what the snapshot holds")
+    expect(server.json("volume", "show", "db-clone")["origin"] is None, "the clone is not detached")
+    note(f"{rounds} rollbacks, " + next(line for line in text.splitlines() if "transactions" in line).split("] ")[-1])
 
 
 @check("a host without a grant sees nothing and is refused")
