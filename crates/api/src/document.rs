@@ -3,6 +3,7 @@
 
 use crate::chap::{Discovery, SetChap};
 use crate::isns::{Isns, SetIsns};
+use crate::keys::ChangeKeys;
 use crate::portals::{
     AddPortal, DrainPortals, MovePortal, Portal, PortalChange, ResumePortals, UpdatePortalGroup,
 };
@@ -57,6 +58,7 @@ operations! {
     pool_show: get "/v1/pools/{pool}" "pools" "One pool" ("pool") => Pool;
     pool_update: patch "/v1/pools/{pool}" "pools" "Changes when a pool warns" ("pool") body UpdatePool => Change<Pool>;
     pool_delete: delete "/v1/pools/{pool}" "pools" "Deletes an empty pool" ("pool") query "force" => Change<Pool>;
+    pool_keys: post "/v1/pools/{pool}/keys" "pools" "Changes what opens a pool's encrypted volumes, or opens them" ("pool") body ChangeKeys => Change<Pool>;
     pool_extend: post "/v1/pools/{pool}/extend" "pools" "Grows a disk of a pool" ("pool") body ExtendPool => Change<Pool>;
     volume_list: get "/v1/volumes" "volumes" "All volumes" () => Vec<Volume>;
     volume_create: post "/v1/volumes" "volumes" "Makes a volume" () body CreateVolume => Change<Volume>;

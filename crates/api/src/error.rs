@@ -42,6 +42,8 @@ pub enum ErrorClass {
     VerifyFailed,
     /// `validate` found an array that does not do what it has to.
     CheckFailed,
+    /// What is encrypted is not open.
+    Locked,
 }
 
 /// What the table says of one class.
@@ -70,7 +72,7 @@ const fn row(
 }
 
 /// The table itself; everything that shows or maps a class reads it. In the order of [`ErrorClass`].
-static TABLE: [ErrorFacts; 17] = [
+static TABLE: [ErrorFacts; 18] = [
     row(
         ErrorClass::Internal,
         "internal",
@@ -183,6 +185,13 @@ static TABLE: [ErrorFacts; 17] = [
         None,
         17,
         "`validate` found that the array does not do what it has to; the report says what.",
+    ),
+    row(
+        ErrorClass::Locked,
+        "locked",
+        Some(423),
+        18,
+        "What is encrypted is not open. Unlock its pool with `palisade pool unlock`.",
     ),
 ];
 

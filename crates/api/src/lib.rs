@@ -9,6 +9,7 @@ mod client;
 mod document;
 mod error;
 mod isns;
+mod keys;
 mod portals;
 mod reservations;
 mod schedules;
@@ -22,6 +23,7 @@ pub use client::{Client, ClientError, Endpoint};
 pub use document::openapi_json;
 pub use error::{ErrorClass, ErrorFacts, Problem};
 pub use isns::{Isns, IsnsServer, IsnsState, SetIsns};
+pub use keys::{ChangeKeys, KeySecret, KeySlot, KeySlotKind, KeyState, PoolEncryption, VolumeEncryption};
 pub use portals::{
     AddPortal, DrainPortals, MovePortal, PathState, Portal, PortalChange, PortalState, ResumePortals,
     UpdatePortalGroup,

@@ -1,6 +1,7 @@
 //! What requests and answers carry. Sizes are bytes, times milliseconds since 1970.
 
 use crate::chap::Chap;
+use crate::keys::{KeySecret, PoolEncryption, VolumeEncryption};
 use crate::sessions::Connection;
 use crate::snapshots::{Detachment, VolumeOrigin};
 use crate::targets::VolumeTarget;
@@ -127,6 +128,9 @@ pub struct Pool {
     pub volumes: u32,
     /// The pool is in memory: everything in it is gone when the daemon stops.
     pub lost_at_exit: bool,
+    /// The keys of its encrypted volumes; none if it has none, or is offline.
+    #[serde(default)]
+    pub encryption: Option<PoolEncryption>,
     /// When it was created.
     pub created_unix_ms: u64,
 }
@@ -139,6 +143,9 @@ pub struct CreatePool {
     pub name: String,
     /// Disks: `PATH`, `PATH:SIZE` for a sparse file that is created, `ram:SIZE` for memory lost at exit.
     pub disks: Vec<String>,
+    /// What opens the keys of a pool whose new volumes are encrypted; none: the pool has no keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypt: Option<KeySecret>,
 }
 
 /// What is to change about a pool; what is left out stays.
@@ -275,6 +282,9 @@ pub struct Volume {
     /// How far it is with being sanitized; none if it is not.
     #[serde(default)]
     pub sanitization: Option<Sanitization>,
+    /// How it is stored.
+    #[serde(default)]
+    pub encryption: VolumeEncryption,
     /// Target name; the same for life.
     pub iqn: String,
     /// The targets of several volumes that it is in.
@@ -315,6 +325,9 @@ pub struct CreateVolume {
     /// Whether hosts may have copies done by the group; true (default) or false.
     #[serde(default)]
     pub offload: Option<bool>,
+    /// Whether it is stored encrypted; left out: as the pool does with new volumes.
+    #[serde(default)]
+    pub encrypt: Option<bool>,
 }
 
 /// What is to change about a volume; what is left out stays.

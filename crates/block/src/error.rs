@@ -31,6 +31,9 @@ pub enum ErrorKind {
     Denied,
     /// The on-disk format is of a version that this build does not know, or not Palisade's.
     Format,
+    /// The object is encrypted and what opens it is not here: nothing was changed, and the operation succeeds once it is
+    /// unlocked.
+    Locked,
 }
 
 /// An error of a disk, a pool or a volume: the kind to match on, and what a person needs to know.

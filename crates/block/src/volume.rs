@@ -60,6 +60,9 @@ pub enum SanitizeMethod {
     BlockErase,
     /// OVERWRITE: these bytes, again and again from the first to the last. 512 or 4096 of them.
     Overwrite(Bytes),
+    /// CRYPTOGRAPHIC ERASE: nothing, as with block erase, but what it held is still there, encrypted with a key that is
+    /// not there any more. Volumes that are not encrypted refuse it as `Invalid`.
+    CryptoErase,
 }
 
 /// How far a volume is with being sanitized. A volume opened anew goes on where, and as, it was.
@@ -175,6 +178,17 @@ pub trait Volume: Any + Send + Sync + 'static {
     /// # Errors
     /// `Invalid` past the end; `Device` if the map cannot be read.
     fn extents(&self, offset: u64, len: u64, extents_max: usize) -> BoxFuture<'_, Result<Vec<Extent>>>;
+
+    /// True if the volume is encrypted and what opens it is not here: reads and writes are refused as `Locked`. Cheap
+    /// enough to ask before each command.
+    fn is_locked(&self) -> bool {
+        false
+    }
+
+    /// True if the volume can be sanitized by [`SanitizeMethod::CryptoErase`].
+    fn can_crypto_erase(&self) -> bool {
+        false
+    }
 
     /// True if the volume can be sanitized.
     fn can_sanitize(&self) -> bool {

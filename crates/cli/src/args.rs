@@ -1,5 +1,7 @@
 //! The command line, defined once: parsing, help and the reference come from here.
 
+mod keys;
+mod pool;
 mod schedule;
 mod snapshot;
 mod targets;
@@ -10,6 +12,8 @@ use server::{LogFormat, PORT, ServeConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+pub(crate) use keys::{Key, KeyOptions};
+pub(crate) use pool::Pool;
 pub(crate) use schedule::Schedule;
 pub(crate) use snapshot::Snapshot;
 pub(crate) use targets::Target;
@@ -113,50 +117,6 @@ impl Serve {
         };
         ServeConfig { data, portals: self.portals, api: self.api, demo: self.demo, log_format }
     }
-}
-
-/// Verbs on pools.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Pool {
-    /// Make a pool of disks
-    Create {
-        /// Name of the new pool
-        name: String,
-        /// Block device or file; PATH:SIZE makes a sparse file; ram:SIZE is memory, lost when the daemon stops
-        #[arg(long = "disk", required = true, num_args = 1.., value_name = "PATH[:SIZE]")]
-        disks: Vec<String>,
-    },
-    /// List pools
-    List,
-    /// Show a pool
-    Show {
-        /// Pool, by name or identity
-        pool: String,
-    },
-    /// Give a pool more space by growing a disk it has
-    Extend {
-        /// Pool, by name or identity
-        pool: String,
-        /// PATH:NEWSIZE for a file; PATH for a device that has grown already
-        #[arg(long, value_name = "PATH[:NEWSIZE]")]
-        disk: String,
-    },
-    /// Change a pool
-    Set {
-        /// Pool, by name or identity
-        pool: String,
-        /// Warn you, and hosts of its thin volumes, when so much of it is taken: 80%, or off
-        #[arg(long, value_name = "PERCENT", required = true, value_parser = percent)]
-        warn: u8,
-    },
-    /// Delete an empty pool; its disks are free for other uses
-    Delete {
-        /// Pool, by name or identity
-        pool: String,
-        /// Forget a pool that is offline although it has volumes; what is on its disks stays there
-        #[arg(long)]
-        force: bool,
-    },
 }
 
 /// Verbs on hosts.

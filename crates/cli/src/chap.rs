@@ -33,13 +33,13 @@ pub(crate) fn shown(chap: Option<&api::Chap>) -> String {
 }
 
 /// The standard input, on a terminal without an echo.
-struct Input {
+pub(crate) struct Input {
     lines: StdinLock<'static>,
     before: Option<Termios>,
 }
 
 impl Input {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lines = std::io::stdin().lock();
         let before = lines.is_terminal().then(|| tcgetattr(&lines).ok()).flatten();
         if let Some(before) = &before {
@@ -52,8 +52,13 @@ impl Input {
         Self { lines, before }
     }
 
+    /// A person types.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// The next line, without its end.
-    fn secret(&mut self, prompt: &str) -> Result<Secret, Problem> {
+    pub(crate) fn secret(&mut self, prompt: &str) -> Result<Secret, Problem> {
         if self.before.is_some() {
             let _ = write!(std::io::stderr(), "{prompt}");
         }

@@ -9,6 +9,7 @@ mod discovery;
 mod help;
 mod hosts;
 mod isns;
+mod keys;
 mod output;
 mod pools;
 mod portals;

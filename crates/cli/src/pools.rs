@@ -1,14 +1,23 @@
 //! The verbs on pools.
 
 use crate::args::Pool as Verb;
+use crate::keys;
 use crate::output::{Output, ago, properties, size, table};
-use api::{Client, CreatePool, ErrorClass, ExtendPool, Outcome, Pool, PoolState, Problem, UpdatePool};
+use api::{
+    Client, CreatePool, ErrorClass, ExtendPool, KeyState, Outcome, Pool, PoolState, Problem, UpdatePool,
+};
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
-        Verb::Create { name, disks } => {
+        Verb::Create { name, disks, encrypt, key } => {
             let disks = disks.iter().map(|disk| whole_path(disk)).collect::<Result<_, _>>()?;
-            let change = client.create_pool(&CreatePool { name, disks }).await?;
+            let named = key.key_file.is_some() || key.passphrase_file.is_some();
+            if named && !encrypt {
+                let message = "a passphrase or key file is for a pool that is made with --encrypt";
+                return Err(Problem::new(ErrorClass::Usage, name, message));
+            }
+            let encrypt = encrypt.then(|| keys::secret(&key, keys::Purpose::Set)).transpose()?;
+            let change = client.create_pool(&CreatePool { name, disks, encrypt }).await?;
             out.print(&change, |change| created(change.outcome, &change.item))
         }
         Verb::List => out.print(&client.pools().await?, |pools| list(pools)),
@@ -28,6 +37,15 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 format!("Pool {} warns: {}.", change.item.name, warning(&change.item))
             })
         }
+        Verb::Unlock { pool, key } => keys::unlock(client, &pool, &key, out).await,
+        Verb::Lock { pool } => keys::lock(client, &pool, out).await,
+        Verb::Encrypt { pool, new_volumes, key } => {
+            keys::encrypt(client, &pool, new_volumes.into(), &key, out).await
+        }
+        Verb::Key(verb) => keys::run(client, verb, out).await,
+        Verb::Rekey { pool, key_files, passphrase_files } => {
+            keys::rekey(client, &pool, &key_files, &passphrase_files, out).await
+        }
         Verb::Delete { pool, force } => {
             let change = client.delete_pool(&pool, force).await?;
             out.print(&change, |change| deleted(&change.item))
@@ -36,7 +54,7 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
 }
 
 /// The daemon may run elsewhere: it is told the whole path.
-fn whole_path(disk: &str) -> Result<String, Problem> {
+pub(crate) fn whole_path(disk: &str) -> Result<String, Problem> {
     if disk.starts_with('/') || disk.starts_with("ram:") || disk.is_empty() {
         return Ok(disk.to_owned());
     }
@@ -53,6 +71,11 @@ fn created(outcome: Outcome, pool: &Pool) -> String {
     let mut text = format!("Pool {name} created: {} free.", size(pool.free_bytes));
     if pool.lost_at_exit {
         text.push_str(" It is in memory: everything in it is LOST when the daemon stops.");
+    }
+    if pool.encryption.is_some() {
+        text.push_str(
+            " New volumes are encrypted. Without its passphrase or key file they are LOST: keep a copy.",
+        );
     }
     text + &format!("\nNext: palisade volume create NAME SIZE --pool {name}")
 }
@@ -72,6 +95,9 @@ fn warning(pool: &Pool) -> String {
 
 fn state(pool: &Pool) -> &'static str {
     match pool.state {
+        PoolState::Online if pool.encryption.as_ref().is_some_and(|keys| keys.state == KeyState::Locked) => {
+            "LOCKED"
+        }
         PoolState::Online => "online",
         PoolState::Offline => "OFFLINE",
     }
@@ -119,6 +145,7 @@ fn show(pool: &Pool) -> String {
             .iter()
             .map(|disk| ("Disk", format!("{}  {}  {}", disk.path, size(disk.size_bytes), disk.media))),
     );
+    pairs.extend(keys::shown(pool.encryption.as_ref()));
     pairs.retain(|(_, value)| !value.is_empty());
     properties(&pairs)
 }

@@ -7,23 +7,21 @@ use crate::args::{Cache, Volume as Verb};
 use crate::output::{self, Output, ago, properties, size, table};
 use api::{
     CacheMode, Change, Client, CloneVolume, CreateVolume, GrantRequest, Outcome, Problem, Provisioning,
-    UpdateVolume, Volume, VolumeState,
+    UpdateVolume, Volume, VolumeEncryption, VolumeState,
 };
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
-        Verb::Create { name, size, pool, block_size, thick, cache, offload } => {
+        Verb::Create { name, size, pool, block_size, thick, cache, offload, encrypt } => {
             let request = CreateVolume {
                 name,
                 size_bytes: size,
                 pool,
                 block_size: block_size.parse().ok(),
                 provisioning: if thick { Provisioning::Thick } else { Provisioning::Thin },
-                cache: match cache {
-                    Cache::Durable => CacheMode::Durable,
-                    Cache::Buffered => CacheMode::Buffered,
-                },
+                cache: cache_mode(cache),
                 offload: Some(offload.into()),
+                encrypt: encrypt.map(Into::into),
             };
             out.print(&client.create_volume(&request).await?, created)
         }
@@ -81,6 +79,13 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
     }
 }
 
+fn cache_mode(cache: Cache) -> CacheMode {
+    match cache {
+        Cache::Durable => CacheMode::Durable,
+        Cache::Buffered => CacheMode::Buffered,
+    }
+}
+
 fn created(change: &Change<Volume>) -> String {
     let Volume { name, pool, size_bytes, iqn, .. } = &change.item;
     if change.outcome == Outcome::Unchanged {
@@ -116,7 +121,16 @@ fn deleted(change: &Change<Volume>) -> String {
         1 => " and its snapshot".to_owned(),
         many => format!(" and its {many} snapshots"),
     };
-    format!("Volume {name}{too} deleted. The space comes back in the background.")
+    let key = match change.item.encryption {
+        VolumeEncryption::None => "",
+        VolumeEncryption::KeyDestroyed => {
+            " Its key is overwritten on the disks: what it held cannot be read again."
+        }
+        VolumeEncryption::Encrypted | VolumeEncryption::Locked => {
+            " Volumes made of it, or it of, have its key, too: that is overwritten when they are deleted."
+        }
+    };
+    format!("Volume {name}{too} deleted. The space comes back in the background.{key}")
 }
 
 /// The volume, and what to ask of it, for a source like `mail` or `mail@before`.
@@ -224,6 +238,7 @@ fn granted(change: &Change<Volume>, host: &str, read_only: bool) -> String {
 fn state(volume: &Volume) -> String {
     match (volume.state, volume.sanitization) {
         (VolumeState::Offline, _) => "OFFLINE".to_owned(),
+        (VolumeState::Online, _) if volume.encryption == VolumeEncryption::Locked => "LOCKED".to_owned(),
         (VolumeState::Online, None) => "online".to_owned(),
         (VolumeState::Online, Some(api::Sanitization { failed: true, .. })) => "SANITIZE FAILED".to_owned(),
         (VolumeState::Online, Some(api::Sanitization { percent, .. })) => format!("sanitizing {percent} %"),
@@ -266,6 +281,16 @@ fn list(volumes: &[Volume]) -> String {
     table(&["NAME", "STATE", "POOL", "SIZE", "USED", "TYPE", "SNAPSHOTS", "SESSIONS", "GRANTED TO"], &rows)
 }
 
+/// What `volume show` says of encryption: nothing if there is none.
+fn encryption(volume: &Volume) -> &'static str {
+    match volume.encryption {
+        VolumeEncryption::None => "",
+        VolumeEncryption::Encrypted => "AES-256-XTS",
+        VolumeEncryption::Locked => "AES-256-XTS; not ready until its pool is unlocked",
+        VolumeEncryption::KeyDestroyed => "its key is destroyed",
+    }
+}
+
 /// Targets of several volumes.
 fn targets(volume: &Volume) -> String {
     let named = volume.targets.iter().map(|at| format!("{} as LUN {}", at.target, at.lun));
@@ -289,6 +314,7 @@ fn show(volume: &Volume) -> String {
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),
         ("Type", provisioning(volume).to_owned()),
+        ("Encryption", encryption(volume).to_owned()),
         ("Protected", protection(volume).unwrap_or_default().to_owned()),
         ("Snapshots", snapshots(volume)),
         ("Clone of", origin(volume)),

@@ -172,6 +172,7 @@ mod tests {
             warn_percent: None,
             read_only: false,
             template: false,
+            encrypted: false,
             origin: None,
             id,
             name: Name::parse(&format!("vol{number}")).unwrap(),

@@ -1,6 +1,6 @@
 //! What the model asks of a pool engine.
 
-use crate::{Cache, PoolId, Result, VolumeId};
+use crate::{Cache, Error, ErrorKind, KeyChange, PoolId, PoolKeys, PoolSecret, Result, VolumeId};
 use block::{BoxFuture, ByteRange, Media, Volume};
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub struct VolumeSpec {
     pub thick: bool,
     /// When writes are acknowledged.
     pub cache: Cache,
+    /// Encrypt what is written to it.
+    pub encrypted: bool,
 }
 
 /// A part of what differs between two volumes or snapshots.
@@ -99,6 +101,21 @@ pub trait PoolEngine: Send + Sync + 'static {
 
     /// What an administrator should know of its state, if it is not well.
     fn warning(&self) -> Option<String>;
+
+    /// What is known of its keys; none if it has none.
+    fn keys(&self) -> Option<PoolKeys> {
+        None
+    }
+
+    /// Changes its keys, or unlocks it.
+    ///
+    /// # Errors
+    /// `Denied` for a secret that opens nothing; `Locked` if the pool has to be unlocked first; `Exists` for keys that are
+    /// there already; `Invalid` for a secret that cannot be used, and if there are no keys; `NotFound` for an empty slot.
+    fn change_keys(&self, change: KeyChange<PoolSecret>) -> BoxFuture<'_, Result<()>> {
+        drop(change);
+        Box::pin(std::future::ready(Err(Error::new(ErrorKind::Invalid, "pool", "it takes no keys"))))
+    }
 
     /// The volumes that are there.
     fn volumes(&self) -> Vec<VolumeId>;

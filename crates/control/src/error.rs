@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Format,
     /// A fault of the program's own.
     Internal,
+    /// What is encrypted is not open: the pool has to be unlocked.
+    Locked,
 }
 
 /// An error: the kind to match on, what it happened to, and what a person needs to know.
@@ -83,6 +85,7 @@ impl From<block::BlockError> for Error {
             Block::Exists => ErrorKind::Exists,
             Block::Format => ErrorKind::Format,
             Block::Denied => ErrorKind::Denied,
+            Block::Locked => ErrorKind::Locked,
             _ => ErrorKind::Internal,
         };
         let message = match error.offset {

@@ -233,6 +233,7 @@ mod tests {
             name: Name::parse(&format!("p{number}")).unwrap(),
             disks: vec!["/dev/sdb".to_owned()],
             volatile: false,
+            key_file: None,
             created_unix_ms: 1,
         }
     }

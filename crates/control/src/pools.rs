@@ -6,8 +6,8 @@ use crate::snapshots::SNAPSHOT_FACT;
 use crate::space::POOL_WARN_PERCENT;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
-    Error, ErrorKind, Force, Group, Name, Outcome, PoolEngine, PoolRecord, PoolView, Result, SnapshotRecord,
-    VolumeId, VolumeRecord,
+    Error, ErrorKind, Force, Group, KeyChange, KeySource, Name, Outcome, PoolEngine, PoolRecord, PoolView,
+    Result, SnapshotRecord, VolumeId, VolumeRecord,
 };
 use block::Media;
 use std::collections::BTreeSet;
@@ -51,6 +51,18 @@ impl Group {
     /// # Errors
     /// `Invalid`; `Exists` for the name with other disks; what the engine says of the disks.
     pub async fn create_pool(&self, new: NewPool) -> Result<(Outcome, PoolView)> {
+        self.create_pool_with(new, None).await
+    }
+
+    /// Makes a pool whose new volumes are encrypted, if there is something that opens its keys.
+    ///
+    /// # Errors
+    /// As [`Group::create_pool`]; what the key file says.
+    pub async fn create_pool_with(
+        &self,
+        new: NewPool,
+        secret: Option<KeySource>,
+    ) -> Result<(Outcome, PoolView)> {
         let name = Name::parse(&new.name)?;
         let object = format!("pool {name}");
         if new.disks.is_empty() || new.disks.len() > DISKS_MAX {
@@ -70,7 +82,12 @@ impl Group {
         }
         let engine = self.engine.create_pool(name.to_string(), new.disks).await?;
         let found = engine.disks();
+        let key_file = match &secret {
+            Some(KeySource::File(path)) => Some(path.clone()),
+            _ => None,
+        };
         let record = PoolRecord {
+            key_file,
             id: engine.id(),
             name,
             disks: found.iter().map(|disk| disk.path.clone()).collect(),
@@ -78,6 +95,13 @@ impl Group {
             warn_percent: Some(POOL_WARN_PERCENT),
             created_unix_ms: self.runtime.unix_time_ms(),
         };
+        if let Some(secret) = secret {
+            let begin = KeyChange::Begin { secret, encrypt_new: true };
+            if let Err(error) = self.change_keys(&record, &engine, begin).await {
+                engine.destroy().await?;
+                return Err(error);
+            }
+        }
         // A pool in memory is not remembered: after a restart there would be nothing to open.
         let remember = (!record.volatile).then(|| FileChange::PutPool(record.clone()));
         if let Err(error) = self.persist(remember.into_iter().collect()).await {
@@ -197,6 +221,9 @@ impl Group {
         engine: Arc<dyn PoolEngine>,
     ) -> Result<Arc<dyn PoolEngine>> {
         let known = self.state.read().pools.contains_key(&record.id);
+        if known {
+            self.unlock_by_file(record, &engine).await;
+        }
         let served = if known { self.serve_volumes(record, &engine).await } else { Err(forgotten()) };
         let Err(error) = served else { return Ok(engine) };
         if let Err(closing) = engine.close().await {

@@ -58,6 +58,9 @@ pub struct PoolRecord {
     /// Hosts and the administrator are warned when so many percent are taken; none: never.
     #[serde(default = "crate::space::default_pool_warning")]
     pub warn_percent: Option<u8>,
+    /// Where the key file is that unlocks it when it is opened; none: it waits for a passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }
@@ -131,6 +134,9 @@ pub struct VolumeRecord {
     /// What it was cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// What is written to it is encrypted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub encrypted: bool,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }

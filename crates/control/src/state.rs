@@ -3,8 +3,8 @@
 use crate::snapshots::Clones;
 use crate::{
     Detachment, DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName,
-    OriginView, PoolEngine, PoolId, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId, ScheduleRecord,
-    SnapshotRecord, TargetRecord, VolumeId, VolumeRecord,
+    OriginView, PoolEngine, PoolId, PoolKeys, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId,
+    ScheduleRecord, SnapshotRecord, TargetRecord, VolumeEncryption, VolumeId, VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -56,6 +56,8 @@ pub struct PoolView {
     pub usage: PoolUsage,
     /// What an administrator should know of its state.
     pub warning: Option<String>,
+    /// Its keys; none if it has none, or is offline.
+    pub keys: Option<PoolKeys>,
     /// Sum of the sizes of its volumes, in bytes.
     pub provisioned_bytes: u64,
     /// Number of its volumes.
@@ -83,6 +85,8 @@ pub struct VolumeView {
     pub detachment: Option<Detachment>,
     /// Names of the volumes that were cloned from it and its snapshots.
     pub clones: Vec<String>,
+    /// Whether it is encrypted.
+    pub encryption: VolumeEncryption,
     /// Who may use it: name of the host, and whether it may only read.
     pub grants: Vec<(String, bool)>,
 }
@@ -185,6 +189,7 @@ impl State {
             disks: engine.map(|engine| engine.disks()).unwrap_or_default(),
             usage: engine.map(|engine| engine.usage()).unwrap_or_default(),
             warning: engine.ok().and_then(|engine| engine.warning()),
+            keys: engine.ok().and_then(|engine| engine.keys()),
             provisioned_bytes: volumes
                 .iter()
                 .fold(0, |sum, volume| sum.saturating_add(volume.record.size_bytes)),
@@ -196,7 +201,14 @@ impl State {
         let pool = self.pools.get(&entry.record.pool);
         let engine = pool.and_then(|pool| pool.engine.as_ref().ok());
         let grant = |grant: Grant| Some((self.hosts.get(&grant.host)?.name.to_string(), grant.read_only));
+        let locked = || engine.and_then(|engine| engine.keys()).is_none_or(|keys| keys.locked);
+        let encryption = match entry.record.encrypted {
+            false => VolumeEncryption::None,
+            true if locked() => VolumeEncryption::Locked,
+            true => VolumeEncryption::Open,
+        };
         VolumeView {
+            encryption,
             record: self.current(&entry.record),
             pool: pool.map_or_else(|| entry.record.pool.to_string(), |pool| pool.record.name.to_string()),
             offline: entry.offline.clone(),

@@ -5,7 +5,8 @@ use crate::pools::VOLUME_FACT;
 use crate::reservations::{self, PoolReservations};
 use crate::{
     Cache, Error, ErrorKind, FactChange, Force, Grant, Group, IQN_PREFIX, InitiatorName, Naa, Name, Outcome,
-    PoolEngine, Result, SessionFacts, State, VolumeId, VolumeRecord, VolumeSpec, VolumeView,
+    PoolEngine, Result, SessionFacts, State, VolumeEncryption, VolumeId, VolumeRecord, VolumeSpec,
+    VolumeView,
 };
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct NewVolume {
     pub cache: Cache,
     /// Hosts may have copies done by the group.
     pub offload: bool,
+    /// Encrypt what is written to it; none: as the pool does with new volumes.
+    pub encrypt: Option<bool>,
 }
 
 /// What is to change about a volume.
@@ -121,7 +124,9 @@ impl Group {
             return same_volume(&new, there, &object, &pool);
         }
         let engine = self.state.read().find_pool(&pool)?.open()?;
-        let record = self.new_record(name, &new, &pool)?;
+        let encrypt_new = engine.keys().is_some_and(|keys| keys.encrypt_new);
+        let encrypted = new.encrypt.unwrap_or(encrypt_new);
+        let record = VolumeRecord { encrypted, ..self.new_record(name, &new, &pool)? };
         let view = self.make_volume(record, engine).await?;
         tracing::info!(volume = %view.record.name, iqn = %view.record.iqn, pool = %view.pool, "volume created");
         Ok((Outcome::Created, view))
@@ -162,6 +167,7 @@ impl Group {
             read_only: false,
             template: false,
             origin: None,
+            encrypted: false,
             created_unix_ms: self.runtime.unix_time_ms(),
         })
     }
@@ -194,7 +200,12 @@ impl Group {
     }
 
     async fn make_volume(&self, record: VolumeRecord, engine: Arc<dyn PoolEngine>) -> Result<VolumeView> {
-        let spec = VolumeSpec { size_bytes: record.size_bytes, thick: record.thick, cache: record.cache };
+        let spec = VolumeSpec {
+            size_bytes: record.size_bytes,
+            thick: record.thick,
+            cache: record.cache,
+            encrypted: record.encrypted,
+        };
         let made = engine.create_volume(record.id, spec, fact(&record)?).await;
         made.map_err(|error| Error { object: format!("volume {}", record.name), ..error })?;
         self.take_in(record, engine).await
@@ -372,7 +383,7 @@ impl Group {
         snapshots: Snapshots,
     ) -> Result<(Outcome, VolumeView)> {
         let _change = self.changes.lock().await;
-        let view = self.volume(volume)?;
+        let mut view = self.volume(volume)?;
         self.check_no_clones(&view)?;
         if view.snapshots > 0 && snapshots == Snapshots::Refuse {
             let message = format!(
@@ -393,6 +404,8 @@ impl Group {
         self.frontend.withdraw(&view.record).await;
         let forget = FactChange { content: None, ..fact(&view.record)? };
         let facts = vec![forget.clone(), reservations::forget(id)];
+        let data_keys = || engine.keys().map_or(0, |keys| keys.data_keys);
+        let data_keys_before = data_keys();
         let mut deleted = self.drop_snapshots(id, &engine).await;
         if deleted.is_ok() {
             deleted = engine.delete_volume(id, facts).await;
@@ -405,6 +418,9 @@ impl Group {
             return Err(error);
         }
         self.state.write().volumes.remove(&id);
+        if data_keys() < data_keys_before {
+            view.encryption = VolumeEncryption::Forgotten;
+        }
         tracing::info!(volume = %view.record.name, "volume deleted");
         let mut changes = self.forget_mappings(id);
         changes.push(FileChange::RemoveVolume(id));
@@ -458,6 +474,7 @@ fn same_volume(
         && record.thick == new.thick
         && record.cache == new.cache
         && record.offload == new.offload
+        && new.encrypt.is_none_or(|encrypt| encrypt == record.encrypted)
         && record.pool.to_string() == pool;
     if same {
         return Ok((Outcome::Unchanged, there));

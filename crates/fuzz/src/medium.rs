@@ -85,7 +85,7 @@ impl Medium {
 
     fn sanitize(&mut self, method: &SanitizeMethod) -> MediaOutcome {
         match method {
-            SanitizeMethod::BlockErase => self.content.fill(0),
+            SanitizeMethod::BlockErase | SanitizeMethod::CryptoErase => self.content.fill(0),
             SanitizeMethod::Overwrite(block) => {
                 assert_eq!(u64::try_from(block.len()), Ok(self.block_bytes), "the pattern is one block");
                 self.content = block.repeat(self.content.len() / block.len());

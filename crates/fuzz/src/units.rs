@@ -31,6 +31,7 @@ impl Unit {
         let mut config = LogicalUnitConfig::new(identity, block_size, CAPACITY_BYTES / block_bytes);
         config.limits.atomic_bytes_max = 128 << 10;
         config.sanitize = true;
+        config.crypto_erase = true;
         let mut unit = LogicalUnit::new(config).expect("a plain configuration");
         unit.keep_reservations(None);
         for id in 0..2 {

@@ -182,6 +182,8 @@ pub enum SanitizeMethod {
     BlockErase,
     /// This in every logical block; one block long.
     Overwrite(Bytes),
+    /// Nothing, as before; what was there is still stored, and cannot be decrypted any more.
+    CryptoErase,
 }
 
 /// How far a volume is with being sanitized.
@@ -274,6 +276,8 @@ pub enum MediaFailureKind {
     Aborted,
     /// Overloaded; the host should retry later.
     Busy,
+    /// The volume is encrypted, and has to be unlocked by someone.
+    Locked,
     /// A defect in the target itself.
     Internal,
 }

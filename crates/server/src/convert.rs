@@ -1,9 +1,9 @@
 //! From the model's words to the API's, and back for requests.
 
 use control::{
-    Cache, ChapRecord, ConnectionFacts, Error, ErrorKind, Group, HostRecord, HostUpdate, NewChap, NewHost,
-    NewMutual, NewPool, NewVolume, Outcome, PoolUpdate, PoolView, Secret, SessionFacts, State, VolumeUpdate,
-    VolumeView,
+    Cache, ChapRecord, ConnectionFacts, Error, ErrorKind, Group, HostRecord, HostUpdate, KeySlot, NewChap,
+    NewHost, NewMutual, NewPool, NewVolume, Outcome, PoolKeys, PoolUpdate, PoolView, Secret, SessionFacts,
+    State, VolumeEncryption, VolumeUpdate, VolumeView,
 };
 use std::collections::HashMap;
 
@@ -22,6 +22,7 @@ pub(crate) fn problem(error: &Error) -> api::Problem {
         ErrorKind::Denied => api::ErrorClass::Denied,
         ErrorKind::Format => api::ErrorClass::Format,
         ErrorKind::Internal => api::ErrorClass::Internal,
+        ErrorKind::Locked => api::ErrorClass::Locked,
     };
     api::Problem::new(class, &error.object, &error.message)
 }
@@ -75,7 +76,28 @@ pub(crate) fn pool(view: PoolView) -> api::Pool {
         provisioned_bytes: view.provisioned_bytes,
         volumes: count(view.volumes),
         lost_at_exit: view.record.volatile,
+        encryption: view.keys.map(|keys| encryption(keys, view.record.key_file)),
         created_unix_ms: view.record.created_unix_ms,
+    }
+}
+
+fn encryption(keys: PoolKeys, key_file: Option<String>) -> api::PoolEncryption {
+    let PoolKeys { locked, damaged, encrypt_new, slots, data_keys, data_keys_max } = keys;
+    let slot = |slot: KeySlot| api::KeySlot {
+        slot: slot.index,
+        kind: if slot.passphrase { api::KeySlotKind::Passphrase } else { api::KeySlotKind::KeyFile },
+    };
+    api::PoolEncryption {
+        state: match (damaged, locked) {
+            (true, _) => api::KeyState::Damaged,
+            (false, true) => api::KeyState::Locked,
+            (false, false) => api::KeyState::Unlocked,
+        },
+        encrypt_new_volumes: encrypt_new,
+        slots: slots.into_iter().map(slot).collect(),
+        key_file,
+        data_keys: count(data_keys),
+        data_keys_max: count(data_keys_max),
     }
 }
 
@@ -107,6 +129,12 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         offload: record.offload,
         copies: copies(group.copy_facts(record.id)),
         sanitization: sanitization(group.sanitization(record.id)),
+        encryption: match view.encryption {
+            VolumeEncryption::None => api::VolumeEncryption::None,
+            VolumeEncryption::Open => api::VolumeEncryption::Encrypted,
+            VolumeEncryption::Locked => api::VolumeEncryption::Locked,
+            VolumeEncryption::Forgotten => api::VolumeEncryption::KeyDestroyed,
+        },
         iqn: record.iqn.to_string(),
         targets: group.with_state(|state| targets(state, record.id)),
         naa: record.naa.to_string(),
@@ -260,6 +288,7 @@ pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
             api::CacheMode::Buffered => Cache::Buffered,
         },
         offload: request.offload.unwrap_or(true),
+        encrypt: request.encrypt,
     }
 }
 

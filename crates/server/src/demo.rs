@@ -25,6 +25,7 @@ pub(crate) async fn prepare(group: &Group, data: &DataDir) -> Result<VolumeView>
             thick: false,
             cache: Cache::Durable,
             offload: true,
+            encrypt: None,
         };
         group.create_volume(volume).await?;
         let addresses = vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];

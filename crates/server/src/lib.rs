@@ -9,6 +9,7 @@ mod daemon;
 mod data_dir;
 mod demo;
 mod engine;
+mod keys;
 mod listen;
 mod logs;
 mod luns;

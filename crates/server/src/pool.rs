@@ -4,8 +4,8 @@ use crate::engine::{blocking, parse_disks};
 use backend::{DiskSpec, OpenDisk};
 use block::{BoxFuture, Disk, Runtime, Volume};
 use control::{
-    Cache, Detachment, Difference, DiskFacts, Error, ErrorKind, FactChange, NamedFact, PoolEngine, PoolId,
-    PoolUsage, Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Error, ErrorKind, FactChange, KeyChange, NamedFact, PoolEngine,
+    PoolId, PoolKeys, PoolSecret, PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -111,7 +111,19 @@ impl PoolEngine for SystemPool {
 
     fn warning(&self) -> Option<String> {
         let status = self.pool.status();
-        warning_of(&status.health, status.layers_set_aside)
+        let keys = self.pool.keys();
+        let told =
+            [warning_of(&status.health, status.layers_set_aside), crate::keys::warning_of(keys.as_ref())];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    fn keys(&self) -> Option<PoolKeys> {
+        self.pool.keys().map(crate::keys::keys_of)
+    }
+
+    fn change_keys(&self, change: KeyChange<PoolSecret>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(crate::keys::change(&self.pool, change))
     }
 
     fn volumes(&self) -> Vec<VolumeId> {
@@ -133,6 +145,7 @@ impl PoolEngine for SystemPool {
             size_bytes: spec.size_bytes,
             thick: spec.thick,
             buffered: spec.cache == Cache::Buffered,
+            encrypted: spec.encrypted,
         };
         Box::pin(async move { Ok(self.pool.create_volume(spec, vec![store_fact(fact)]).await?) })
     }

@@ -1,6 +1,7 @@
 //! The REST API: routes over a [`Group`]. `api` holds the types and the document.
 
 mod isns;
+mod keys;
 mod portals;
 mod reservations;
 mod schedules;
@@ -165,6 +166,7 @@ pub fn router(group: Arc<Group>, facts: DaemonFacts) -> Router {
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{session}", get(session))
         .merge(isns::routes())
+        .merge(keys::routes())
         .merge(portals::routes())
         .route("/v1/openapi.json", get(document))
         .merge(reservations::routes())
@@ -241,10 +243,12 @@ async fn pool(State(context): State<Context>, Path(pool): Path<String>) -> Answe
 
 async fn create_pool(
     State(context): State<Context>,
-    Body(request): Body<api::CreatePool>,
+    Secrets(mut request): Secrets<api::CreatePool>,
 ) -> Answer<Change<api::Pool>> {
+    let secret = request.encrypt.take().map(keys::source);
     let new = convert::new_pool(request);
-    let (outcome, view) = to_the_end(async move { context.group.create_pool(new).await }).await?;
+    let work = async move { context.group.create_pool_with(new, secret).await };
+    let (outcome, view) = to_the_end(work).await?;
     Ok(Json(convert::change(outcome, convert::pool(view))))
 }
 

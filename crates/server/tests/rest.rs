@@ -51,7 +51,8 @@ impl Fixture {
     }
 
     async fn pool(&self) -> api::Change<api::Pool> {
-        let request = CreatePool { name: "tank".to_owned(), disks: vec!["/d/one:100G".to_owned()] };
+        let request =
+            CreatePool { name: "tank".to_owned(), disks: vec!["/d/one:100G".to_owned()], encrypt: None };
         self.client.create_pool(&request).await.unwrap()
     }
 
@@ -76,6 +77,7 @@ fn volume(name: &str) -> CreateVolume {
         provisioning: Provisioning::Thin,
         cache: CacheMode::Durable,
         offload: None,
+        encrypt: None,
     }
 }
 
@@ -290,7 +292,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 59);
+    assert_eq!(operations, 60);
 }
 
 #[tokio::test]

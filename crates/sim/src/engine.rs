@@ -22,6 +22,8 @@ pub struct Setup {
     pub discard: bool,
     /// How many copies there are.
     pub class: store::Redundancy,
+    /// The pool has keys, and every other volume is encrypted.
+    pub encrypted: bool,
 }
 
 /// A volume or snapshot as an engine lists it.
@@ -162,6 +164,7 @@ impl Store {
             checkpoint_interval: setup.checkpoint_interval,
             dirty_nodes_max: setup.dirty_nodes_max,
             discard: setup.discard,
+            key_cost: store::KeyCost { memory_kib: 8, passes: 1, lanes: 1 },
             buffers: self.buffers.clone(),
         }
     }
@@ -183,7 +186,7 @@ impl Engine for Store {
         let options = self.options(setup);
         Box::pin(async move {
             let pool = store::Pool::create(disks, "sim", options, runtime).await?;
-            Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
+            StorePool { pool, encrypted: setup.encrypted }.unlocked().await
         })
     }
 
@@ -196,7 +199,7 @@ impl Engine for Store {
         let options = self.options(setup);
         Box::pin(async move {
             let pool = store::Pool::open(disks, options, runtime).await?;
-            Ok(Arc::new(StorePool(pool)) as Arc<dyn EnginePool>)
+            StorePool { pool, encrypted: setup.encrypted }.unlocked().await
         })
     }
 
@@ -205,11 +208,26 @@ impl Engine for Store {
     }
 }
 
-struct StorePool(Arc<store::Pool>);
+struct StorePool {
+    pool: Arc<store::Pool>,
+    encrypted: bool,
+}
 
 impl StorePool {
+    /// Lets encrypted volumes be used, if there are to be some. A crash may have left the pool without keys.
+    async fn unlocked(self) -> Result<Arc<dyn EnginePool>> {
+        if self.encrypted {
+            let secret = store::Secret::KeyFile(zeroize::Zeroizing::new(vec![7; 32]));
+            match self.pool.keys() {
+                Some(_) => self.pool.unlock(secret).await?,
+                None => self.pool.begin_encryption(secret, true).await?,
+            }
+        }
+        Ok(Arc::new(self))
+    }
+
     fn lost(&self) -> Vec<usize> {
-        let disks = self.0.disks().into_iter();
+        let disks = self.pool.disks().into_iter();
         disks
             .filter(|disk| disk.state == store::DiskState::Lost)
             .map(|disk| usize::from(disk.index))
@@ -219,34 +237,35 @@ impl StorePool {
 
 impl Layered for StorePool {
     fn snapshot_group(&self, pairs: Vec<(VolumeId, VolumeId)>) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.snapshot_volumes(pairs, Vec::new()))
+        Box::pin(self.pool.snapshot_volumes(pairs, Vec::new()))
     }
 
     fn roll_back(&self, id: VolumeId, snapshot: VolumeId, safety: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.roll_back_volume(id, snapshot, safety, Vec::new()))
+        Box::pin(self.pool.roll_back_volume(id, snapshot, safety, Vec::new()))
     }
 
     fn detach(&self, id: VolumeId, family: Vec<VolumeId>) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(self.0.detach_volume(id, family, Vec::new()))
+        Box::pin(self.pool.detach_volume(id, family, Vec::new()))
     }
 
     fn cancel_detach(&self, id: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.cancel_detach(id, Vec::new()))
+        Box::pin(self.pool.cancel_detach(id, Vec::new()))
     }
 
     fn is_detaching(&self, id: VolumeId) -> bool {
-        self.0.detachment(id).is_some()
+        self.pool.detachment(id).is_some()
     }
 }
 
 impl EnginePool for StorePool {
     fn create_volume(&self, id: VolumeId, size_bytes: u64, buffered: bool) -> BoxFuture<'_, Result<()>> {
-        let spec = store::VolumeSpec { id, size_bytes, thick: false, buffered };
-        Box::pin(self.0.create_volume(spec, Vec::new()))
+        let encrypted = self.encrypted && id[0].is_multiple_of(2);
+        let spec = store::VolumeSpec { id, size_bytes, thick: false, buffered, encrypted };
+        Box::pin(self.pool.create_volume(spec, Vec::new()))
     }
 
     fn open_volume(&self, id: VolumeId) -> Result<Arc<dyn Volume>> {
-        Ok(self.0.open_volume(id)?)
+        Ok(self.pool.open_volume(id)?)
     }
 
     fn volumes(&self) -> Vec<Listed> {
@@ -256,23 +275,23 @@ impl EnginePool for StorePool {
             buffered: info.buffered,
             mapped_bytes: Some(info.mapped_bytes),
         };
-        self.0.volumes().into_iter().map(listed).collect()
+        self.pool.volumes().into_iter().map(listed).collect()
     }
 
     fn resize(&self, id: VolumeId, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.resize_volume(id, size_bytes, Vec::new()))
+        Box::pin(self.pool.resize_volume(id, size_bytes, Vec::new()))
     }
 
     fn delete(&self, id: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.delete_volume(id, Vec::new()))
+        Box::pin(self.pool.delete_volume(id, Vec::new()))
     }
 
     fn snapshot(&self, id: VolumeId, snapshot: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.snapshot_volume(id, snapshot, Vec::new()))
+        Box::pin(self.pool.snapshot_volume(id, snapshot, Vec::new()))
     }
 
     fn clone_volume(&self, source: VolumeId, clone: VolumeId) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.clone_volume(source, clone, Vec::new()))
+        Box::pin(self.pool.clone_volume(source, clone, Vec::new()))
     }
 
     fn layered(&self) -> Option<&dyn Layered> {
@@ -280,26 +299,26 @@ impl EnginePool for StorePool {
     }
 
     fn grow_disk(&self, index: u16, size_bytes: u64) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.grow_disk(index, size_bytes))
+        Box::pin(self.pool.grow_disk(index, size_bytes))
     }
 
     fn checkpoint(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.checkpoint())
+        Box::pin(self.pool.checkpoint())
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.settle())
+        Box::pin(self.pool.settle())
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Findings>> {
         Box::pin(async move {
-            let report = self.0.check().await?;
+            let report = self.pool.check().await?;
             Ok(Findings { data_blocks: report.data_blocks, nodes: report.nodes, problems: report.problems })
         })
     }
 
     fn gauges(&self) -> Gauges {
-        let status = self.0.status();
+        let status = self.pool.status();
         Gauges {
             checkpoints: status.checkpoints,
             replayed: status.replayed_batches,
@@ -317,6 +336,6 @@ impl EnginePool for StorePool {
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.0.close())
+        Box::pin(self.pool.close())
     }
 }

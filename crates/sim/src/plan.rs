@@ -2,7 +2,7 @@
 
 use crate::disk::{Faults, Latency};
 use crate::engine::Setup;
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 use std::time::Duration;
 use store::Redundancy;
 
@@ -79,6 +79,8 @@ impl Plan {
         if several {
             plan.add_disks(rng, slabs * slab_bytes);
         }
+        // Not drawn, so that what a seed stood for before stays as it was where nothing is encrypted.
+        plan.setup.encrypted = mix(plan.disks.iter().sum::<u64>() ^ plan.lives).is_multiple_of(3);
         plan
     }
 
@@ -110,6 +112,7 @@ impl Plan {
             dirty_nodes_max: rng.pick(&[1, 8, 64, 32 << 10]),
             discard: rng.percent(70),
             class: Redundancy::Single,
+            encrypted: false,
         }
     }
 

@@ -24,6 +24,7 @@ const SETUP: Setup = Setup {
     dirty_nodes_max: 1000,
     discard: true,
     class: store::Redundancy::Single,
+    encrypted: false,
 };
 
 /// What each block holds: the write that was acknowledged last.

@@ -92,7 +92,8 @@ async fn open(disk: Arc<CompactDisk>) -> (Arc<Pool>, Arc<StoreVolume>) {
 async fn fill(disk: Arc<CompactDisk>, gib: u64) {
     let runtime = Arc::new(OnTokio::current());
     let pool = Pool::create(vec![disk], "bench", PoolOptions::default(), runtime).await.expect("create");
-    let spec = VolumeSpec { id: VOLUME, size_bytes: gib << 30, thick: false, buffered: false };
+    let spec =
+        VolumeSpec { id: VOLUME, size_bytes: gib << 30, thick: false, buffered: false, encrypted: false };
     pool.create_volume(spec, Vec::new()).await.expect("create");
     let volume = pool.open_volume(VOLUME).expect("the volume");
     let buffers = BufferPool::default();

@@ -4,6 +4,7 @@ use crate::catalog::{Catalog, Changes};
 use crate::disks::{Bad, Disks, SharedSlabs};
 use crate::format::node::Node;
 use crate::format::{BLOCK_SIZE, PoolId, SegmentId, Seq};
+use crate::keys::Keys;
 use crate::number::wide;
 use crate::options::{Fact, PoolOptions};
 use crate::space::Budget;
@@ -26,6 +27,7 @@ pub(crate) struct Engine {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) options: PoolOptions,
     pub(crate) slabs: SharedSlabs,
+    pub(crate) keys: Keys,
     /// Zeros to read from.
     pub(crate) zeros: Bytes,
     state: Mutex<State>,
@@ -59,6 +61,7 @@ impl Engine {
         runtime: Arc<dyn Runtime>,
         options: PoolOptions,
         slabs: SharedSlabs,
+        keys: Keys,
         catalog: Catalog,
         state: State,
     ) -> Arc<Self> {
@@ -72,6 +75,7 @@ impl Engine {
             runtime,
             options,
             slabs,
+            keys,
             zeros: zeros.freeze(),
             state: Mutex::new(state),
             catalog: Arc::new(catalog),

@@ -15,6 +15,7 @@ mod detach;
 mod disks;
 mod engine;
 mod format;
+mod keys;
 mod layer;
 mod layers;
 mod log;
@@ -33,10 +34,12 @@ mod sync;
 mod views;
 mod volume;
 
+pub use format::keys::KeyCost;
 pub use format::{Redundancy, VolumeId};
+pub use keys::{KEY_FILE_BYTES_MIN, SECRET_BYTES_MAX, Secret};
 pub use options::{
-    CheckReport, Detachment, DiskLabel, DiskState, DiskStatus, Fact, Health, PoolOptions, PoolStatus,
-    SegmentCounts, VolumeInfo, VolumeSpec,
+    CheckReport, Detachment, DiskLabel, DiskState, DiskStatus, Fact, Health, KeySlot, KeyStatus, PoolOptions,
+    PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
 };
 pub use pool::{Difference, Pool, label_of};
 pub use volume::StoreVolume;

@@ -1,5 +1,6 @@
 //! What callers tell a pool, and what it tells them.
 
+use crate::format::keys::KeyCost;
 use crate::format::{Redundancy, VolumeId};
 use block::BufferPool;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct PoolOptions {
     pub dirty_nodes_max: u64,
     /// Tell the disk which slabs are free.
     pub discard: bool,
+    /// What passphrases cost to try, from now on.
+    pub key_cost: KeyCost,
     /// Where I/O memory comes from.
     pub buffers: BufferPool,
 }
@@ -36,6 +39,7 @@ impl Default for PoolOptions {
             checkpoint_interval: Duration::from_secs(30),
             dirty_nodes_max: 24 << 10,
             discard: true,
+            key_cost: KeyCost::default(),
             buffers: BufferPool::default(),
         }
     }
@@ -55,6 +59,8 @@ pub struct VolumeSpec {
     pub thick: bool,
     /// Acknowledge writes from the kernel's page cache (`cache=buffered`).
     pub buffered: bool,
+    /// Encrypt what is written to it; the pool has keys and is unlocked.
+    pub encrypted: bool,
 }
 
 /// A volume or a snapshot, as listed.
@@ -70,6 +76,8 @@ pub struct VolumeInfo {
     pub buffered: bool,
     /// It is a snapshot: frozen, takes no writes.
     pub snapshot: bool,
+    /// What is written to it is encrypted.
+    pub encrypted: bool,
     /// Bytes mapped in its own layer: what was written since the last snapshot of it.
     pub mapped_bytes: u64,
 }
@@ -124,6 +132,32 @@ pub struct DiskStatus {
     pub state: DiskState,
     /// It has a current copy of the catalog.
     pub catalog: bool,
+}
+
+/// What opens a pool's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySlot {
+    /// Its number.
+    pub index: u8,
+    /// A passphrase does; else a key file.
+    pub passphrase: bool,
+}
+
+/// The keys of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyStatus {
+    /// Encrypted volumes can be neither read nor written.
+    pub locked: bool,
+    /// The keys are damaged on all disks.
+    pub lost: bool,
+    /// New volumes are encrypted unless something else is asked for.
+    pub encrypt_new: bool,
+    /// What opens them.
+    pub slots: Vec<KeySlot>,
+    /// Data keys there are: one for each encrypted volume with its snapshots and clones.
+    pub families: usize,
+    /// How many there can be.
+    pub families_max: usize,
 }
 
 /// Whether a pool takes writes.

@@ -2,6 +2,7 @@
 
 use crate::background::Background;
 use crate::catalog::{LogRange, PoolRecord, VolumeRecord};
+use crate::format::keys::FamilyId;
 use crate::format::node::{Entry, FAN_OUT, LEVEL_MAX};
 use crate::format::{BlockAddress, Epoch, LayerId, Location, SegmentId, Seq, Stream, VolumeId};
 use crate::layer::Layer;
@@ -14,7 +15,7 @@ use crate::segment::Segments;
 use crate::share::Pending;
 use crate::space::Budget;
 use crate::views::Views;
-use crate::volume::Shared;
+use crate::volume::{Cipher, Shared};
 use block::{BlockError, ErrorKind};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -101,6 +102,8 @@ pub(crate) struct State {
     pub(crate) background: Background,
     /// Volumes that are being sanitized.
     pub(crate) sanitizing: Sanitizing,
+    /// What opens encrypted volumes, while the pool is unlocked.
+    pub(crate) ciphers: BTreeMap<FamilyId, Arc<Cipher>>,
 }
 
 impl State {

@@ -295,7 +295,8 @@ fn a_thick_volume_keeps_its_space() {
     let disk = Scripted::new(64 * MIB);
     let (local, pool) = new_pool(&disk.disk(), options());
     local.block_on(async {
-        let spec = VolumeSpec { id: [1; 16], size_bytes: 16 * MIB, thick: true, buffered: false };
+        let spec =
+            VolumeSpec { id: [1; 16], size_bytes: 16 * MIB, thick: true, buffered: false, encrypted: false };
         pool.create_volume(spec, Vec::new()).await.unwrap();
         let free = pool.status().free_bytes;
         let one = open(&pool, 1);
@@ -394,7 +395,7 @@ fn overwritten_with_a_pattern_all_of_the_volume_is_that_and_what_it_grows_by_is_
         let (local, pool) = new_pool(&disk.disk(), options());
         local.block_on(async {
             let size_bytes = 4 * MIB + 1536;
-            let spec = VolumeSpec { id: [1; 16], size_bytes, thick, buffered: false };
+            let spec = VolumeSpec { id: [1; 16], size_bytes, thick, buffered: false, encrypted: false };
             pool.create_volume(spec, Vec::new()).await.unwrap();
             let one = open(&pool, 1);
             put_run(&one, 100, OWN.start, 100).await.unwrap();

@@ -204,7 +204,8 @@ fn reserved_volumes_keep_their_blocks_for_themselves() {
     let (local, pool) = new_pool(&disk, options());
     local.block_on(async {
         let thin_one = volumes(&pool, 1).await.remove(0);
-        let spec = VolumeSpec { id: [7; 16], size_bytes: 4 * MIB, thick: true, buffered: false };
+        let spec =
+            VolumeSpec { id: [7; 16], size_bytes: 4 * MIB, thick: true, buffered: false, encrypted: false };
         pool.create_volume(spec, Vec::new()).await.unwrap();
         let thick = pool.open_volume([7; 16]).unwrap();
         put_run(&thick, 0, 1, 64).await.unwrap();

@@ -73,6 +73,7 @@ pub(crate) fn failure(error: &BlockError, range: ByteRange) -> MediaFailure {
         ErrorKind::ReadOnly => MediaFailureKind::WriteProtected,
         ErrorKind::Closed | ErrorKind::NotFound => MediaFailureKind::NotReady,
         ErrorKind::Busy => MediaFailureKind::Busy,
+        ErrorKind::Locked => MediaFailureKind::Locked,
         _ => MediaFailureKind::Internal,
     };
     let (offset, len) = (range.offset, range.len);
@@ -527,6 +528,7 @@ mod tests {
         assert_eq!(of(ErrorKind::ReadOnly).kind, MediaFailureKind::WriteProtected);
         assert_eq!(of(ErrorKind::Closed).kind, MediaFailureKind::NotReady);
         assert_eq!(of(ErrorKind::Busy).kind, MediaFailureKind::Busy);
+        assert_eq!(of(ErrorKind::Locked).kind, MediaFailureKind::Locked);
         assert_eq!(of(ErrorKind::Invalid).kind, MediaFailureKind::OutOfRange);
         assert_eq!(of(ErrorKind::Format).kind, MediaFailureKind::Internal);
         assert_eq!(

@@ -64,6 +64,7 @@ fn method_of(method: SanitizeMethod) -> block::SanitizeMethod {
     match method {
         SanitizeMethod::BlockErase => block::SanitizeMethod::BlockErase,
         SanitizeMethod::Overwrite(block) => block::SanitizeMethod::Overwrite(block),
+        SanitizeMethod::CryptoErase => block::SanitizeMethod::CryptoErase,
     }
 }
 

@@ -55,6 +55,8 @@ const LOOK_BYTES: u64 = 1 << 20;
 struct Inner {
     unit: LogicalUnit,
     operations: Operations,
+    /// The volume was locked when it was looked at last.
+    locked: bool,
 }
 
 impl LogicalUnitHandle {
@@ -66,6 +68,7 @@ impl LogicalUnitHandle {
         let (block_size_bytes, thin) = (config.block_size.bytes(), config.thin);
         config.offload = false;
         config.sanitize = volume.can_sanitize();
+        config.crypto_erase = volume.can_crypto_erase();
         let sanitizes = config.sanitize;
         let limits = &mut config.limits;
         limits.atomic_bytes_max = atomic::bytes_max(
@@ -75,7 +78,8 @@ impl LogicalUnitHandle {
             limits.transfer_bytes_max,
         );
         let offload = Offload::of(config.identity.naa);
-        let inner = Inner { unit: LogicalUnit::new(config)?, operations: Operations::new() };
+        let unit = LogicalUnit::new(config)?;
+        let inner = Inner { unit, operations: Operations::new(), locked: false };
         let aborts = inner.operations.aborts();
         Ok(Self {
             inner: Mutex::new(inner),
@@ -221,13 +225,21 @@ impl LogicalUnitHandle {
             inner.tell(nexus, ended);
             return Started::Aborted;
         }
-        self.look_at_sanitization(&mut inner);
+        self.look_at_volume(&mut inner);
         let step = inner.unit.execute(nexus, cdb, data_out);
         inner.started(step, Some(nexus))
     }
 
-    /// Told to the unit before each command, and piece of a copy.
-    fn look_at_sanitization(&self, inner: &mut Inner) {
+    /// Told to the unit before each command, and piece of a copy: whether the volume is locked, or being sanitized.
+    fn look_at_volume(&self, inner: &mut Inner) {
+        if self.volume.is_locked() != inner.locked {
+            inner.locked = !inner.locked;
+            let availability = match inner.locked {
+                true => Availability::ManualInterventionRequired,
+                false => Availability::Ready,
+            };
+            inner.unit.set_availability(availability);
+        }
         if self.sanitizes {
             inner.unit.set_sanitization(sanitization_of(self.volume.sanitization()));
         }

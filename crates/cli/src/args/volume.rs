@@ -28,6 +28,9 @@ pub(crate) enum Volume {
         /// Whether hosts may have copies done here: EXTENDED COPY, ODX
         #[arg(long, value_enum, default_value_t = Switch::On)]
         offload: Switch,
+        /// Whether it is stored encrypted [default: as its pool does with new volumes]
+        #[arg(long, value_enum)]
+        encrypt: Option<Switch>,
     },
     /// List volumes
     List,

@@ -1,14 +1,15 @@
 //! An engine, targets and surroundings that are simulated in memory, beside the real ones: for tests of everything
 //! above them.
 
+mod keys;
 mod surroundings;
 mod volume;
 
 pub use surroundings::{SimFrontend, SimRuntime};
 
 use crate::{
-    Cache, Detachment, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, NamedFact, PoolEngine,
-    PoolId, PoolUsage, Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, KeyChange, NamedFact,
+    PoolEngine, PoolId, PoolKeys, PoolSecret, PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use block::{BoxFuture, Media, Volume};
 use parking_lot::Mutex;
@@ -98,6 +99,7 @@ struct SimPoolInner {
     crash_after: Option<u32>,
     detach_slowly: bool,
     detaching: BTreeSet<VolumeId>,
+    keys: Option<keys::SimKeys>,
 }
 
 /// A pool in memory.
@@ -117,6 +119,11 @@ impl SimPool {
         let mut inner = self.inner.lock();
         inner.detach_slowly = slowly;
         inner.detaching.clear();
+    }
+
+    /// As after a restart: nothing is unlocked.
+    pub fn forget_secrets(&self) {
+        self.inner.lock().keys.iter_mut().for_each(keys::SimKeys::lock);
     }
 
     /// It was closed properly.
@@ -196,6 +203,16 @@ impl PoolEngine for SimPool {
         None
     }
 
+    fn keys(&self) -> Option<PoolKeys> {
+        let inner = self.inner.lock();
+        let data_keys = inner.volumes.values().filter(|(spec, _)| spec.encrypted).count();
+        inner.keys.as_ref().map(|keys| keys.status(data_keys))
+    }
+
+    fn change_keys(&self, change: KeyChange<PoolSecret>) -> BoxFuture<'_, Result<()>> {
+        self.change(|inner| keys::change(&mut inner.keys, change))
+    }
+
     fn disks(&self) -> Vec<DiskFacts> {
         self.inner.lock().disks.clone()
     }
@@ -229,6 +246,9 @@ impl PoolEngine for SimPool {
         self.change(|inner| {
             if spec.thick {
                 inner.check_room(spec.size_bytes)?;
+            }
+            if spec.encrypted {
+                keys::check_open(inner.keys.as_ref())?;
             }
             inner.volumes.insert(id, (spec, Arc::new(SimVolume::new(spec.size_bytes))));
             inner.keep(fact);
@@ -403,5 +423,6 @@ pub fn thin_volume(name: &str, size_bytes: u64) -> crate::NewVolume {
         thick: false,
         cache: Cache::Durable,
         offload: true,
+        encrypt: None,
     }
 }

@@ -220,6 +220,11 @@ impl Command {
         self
     }
 
+    pub(crate) const fn crypto_erase_only(mut self) -> Self {
+        self.feature = Feature::CryptoErase;
+        self
+    }
+
     pub(crate) const fn atomic_only(mut self) -> Self {
         self.feature = Feature::Atomic;
         self

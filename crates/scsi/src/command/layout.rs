@@ -53,6 +53,7 @@ pub enum Operation {
     ReceiveRodTokenInformation,
     SanitizeOverwrite,
     SanitizeBlockErase,
+    SanitizeCryptoErase,
     SanitizeExitFailureMode,
 }
 
@@ -177,6 +178,8 @@ pub enum Feature {
     Atomic,
     /// Its volume can be sanitized.
     Sanitize,
+    /// Its volume is encrypted, and can be given another key.
+    CryptoErase,
 }
 
 /// Command timeouts in seconds (SPC-4 6.35.4).

@@ -77,6 +77,7 @@ pub static COMMANDS: &[Command] = &[
         .thin_only(),
     sanitize("SANITIZE: OVERWRITE", 0x01, Operation::SanitizeOverwrite),
     sanitize("SANITIZE: BLOCK ERASE", 0x02, Operation::SanitizeBlockErase),
+    sanitize("SANITIZE: CRYPTOGRAPHIC ERASE", 0x03, Operation::SanitizeCryptoErase).crypto_erase_only(),
     sanitize("SANITIZE: EXIT FAILURE MODE", 0x1f, Operation::SanitizeExitFailureMode),
     // SP and PPC are not supported: no parameter is saved, none is remembered.
     Command::new(0x4d, 10, "LOG SENSE", Operation::LogSense)

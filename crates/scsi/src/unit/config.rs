@@ -142,6 +142,8 @@ pub struct LogicalUnitConfig {
     pub offload: bool,
     /// The volume can be sanitized: SANITIZE.
     pub sanitize: bool,
+    /// The volume is encrypted, so that it can be sanitized by another key: SANITIZE with CRYPTOGRAPHIC ERASE.
+    pub crypto_erase: bool,
     /// Bounds on single commands.
     pub limits: Limits,
     /// OPTIMAL UNMAP GRANULARITY in bytes; 0: not reported. Below 32 KiB Windows stops trimming.
@@ -163,6 +165,7 @@ impl LogicalUnitConfig {
             read_only: false,
             offload: true,
             sanitize: false,
+            crypto_erase: false,
             limits: Limits::default(),
             unmap_granularity_bytes: 32 << 10,
             task_management: TaskManagement::default(),
@@ -176,6 +179,7 @@ impl LogicalUnitConfig {
             Feature::Thin => self.thin,
             Feature::Offload => self.offload,
             Feature::Sanitize => self.sanitize,
+            Feature::CryptoErase => self.sanitize && self.crypto_erase,
             Feature::Atomic => self.limits.atomic_bytes_max > 0,
         }
     }

@@ -46,7 +46,7 @@ impl LogicalUnit {
         let thin = self.config.thin;
         let found = match command::find(cdb) {
             Lookup::Found(command) if self.config.has(command.feature) => Ok(command),
-            Lookup::UnknownServiceAction if self.has_opcode(cdb.opcode()) => {
+            Lookup::Found(_) | Lookup::UnknownServiceAction if self.has_opcode(cdb.opcode()) => {
                 Err(Sense::invalid_cdb_bit(1, 4))
             }
             _ => Err(Sense::illegal(AdditionalSense::INVALID_OPERATION_CODE)),
@@ -114,6 +114,7 @@ impl LogicalUnit {
             Operation::GetLbaStatus => self.get_lba_status(task),
             Operation::SanitizeOverwrite => self.sanitize_overwrite(task, data_out),
             Operation::SanitizeBlockErase => self.sanitize_block_erase(task),
+            Operation::SanitizeCryptoErase => self.sanitize_crypto_erase(task),
             Operation::SanitizeExitFailureMode => self.exit_failed_sanitize(task),
             Operation::LogSense => self.log_sense(task),
             Operation::ModeSelect6 | Operation::ModeSelect10 => self.mode_select(task, data_out),

@@ -93,6 +93,7 @@ impl LogicalUnit {
                 (SenseKey::NotReady, AdditionalSense::SPACE_ALLOCATION_IN_PROGRESS)
             }
             MediaFailureKind::NotReady => (SenseKey::NotReady, AdditionalSense::NOT_READY),
+            MediaFailureKind::Locked => (SenseKey::NotReady, AdditionalSense::MANUAL_INTERVENTION_REQUIRED),
             MediaFailureKind::WriteProtected => (SenseKey::DataProtect, AdditionalSense::WRITE_PROTECTED),
             MediaFailureKind::OutOfRange => (SenseKey::IllegalRequest, AdditionalSense::LBA_OUT_OF_RANGE),
             MediaFailureKind::Aborted | MediaFailureKind::Busy => {
@@ -121,6 +122,7 @@ fn medium_error(operation: Operation) -> AdditionalSense {
         | Operation::SynchronizeCache
         | Operation::SanitizeOverwrite
         | Operation::SanitizeBlockErase
+        | Operation::SanitizeCryptoErase
         | Operation::SanitizeExitFailureMode => AdditionalSense::WRITE_ERROR,
         _ => AdditionalSense::UNRECOVERED_READ_ERROR,
     }

@@ -29,7 +29,10 @@ const fn in_progress(progress: u16) -> Sense {
 pub(super) fn is(operation: Operation) -> bool {
     matches!(
         operation,
-        Operation::SanitizeOverwrite | Operation::SanitizeBlockErase | Operation::SanitizeExitFailureMode
+        Operation::SanitizeOverwrite
+            | Operation::SanitizeBlockErase
+            | Operation::SanitizeCryptoErase
+            | Operation::SanitizeExitFailureMode
     )
 }
 
@@ -37,7 +40,7 @@ impl LogicalUnit {
     /// SBC-4 4.11.2 and 4.11.3: while the volume is sanitized only what is said in the table runs, and after a failure
     /// SANITIZE, too.
     pub(super) fn check_command_with_sanitization(&self, command: &Command) -> Result<(), Sense> {
-        let leaves_failure = command.feature == Feature::Sanitize;
+        let leaves_failure = matches!(command.feature, Feature::Sanitize | Feature::CryptoErase);
         match self.sanitization {
             Sanitization::Failed { .. } if leaves_failure => Ok(()),
             _ if command.runs_despite_sanitize => Ok(()),
@@ -58,6 +61,12 @@ impl LogicalUnit {
     pub(super) fn sanitize_block_erase(&self, task: &Task<'_>) -> Result<Step, Sense> {
         no_parameters(task)?;
         self.sanitize(task, SanitizeMethod::BlockErase)
+    }
+
+    /// SBC-4 5.30.5: the volume has another key, and what was encrypted with the former one is lost.
+    pub(super) fn sanitize_crypto_erase(&self, task: &Task<'_>) -> Result<Step, Sense> {
+        no_parameters(task)?;
+        self.sanitize(task, SanitizeMethod::CryptoErase)
     }
 
     /// SBC-4 5.30.3. What is left is the pattern, however many passes there are: INVERT has the first one begin so that

@@ -3,6 +3,7 @@
 use super::inquiry::push_padded;
 use super::third_party_copy::third_party_copy_page;
 use super::{LogicalUnit, NexusId, TargetPort};
+use crate::command::Feature;
 
 const SUPPORTED_PAGES: u8 = 0x00;
 const UNIT_SERIAL_NUMBER: u8 = 0x80;
@@ -104,12 +105,15 @@ impl LogicalUnit {
         body
     }
 
-    /// SBC-3 6.6.2: does not rotate. After BLOCK ERASE blocks can be read, and read as zeroes (WABEREQ 01b).
+    /// SBC-3 6.6.2: does not rotate. After BLOCK ERASE blocks can be read, and read as zeroes (WABEREQ 01b);
+    /// after CRYPTOGRAPHIC ERASE, too (WACEREQ 01b).
     fn block_device_characteristics(&self) -> Vec<u8> {
         const NON_ROTATING: u16 = 1;
         const WABEREQ_READABLE: u8 = 0x40;
+        const WACEREQ_READABLE: u8 = 0x10;
         let [high, low] = NON_ROTATING.to_be_bytes();
-        let erase = if self.config.sanitize { WABEREQ_READABLE } else { 0 };
+        let has = |feature, bits| if self.config.has(feature) { bits } else { 0 };
+        let erase = has(Feature::Sanitize, WABEREQ_READABLE) | has(Feature::CryptoErase, WACEREQ_READABLE);
         let mut body = vec![high, low, 0, erase];
         body.resize(LONG_PAGE, 0);
         body

@@ -34,6 +34,7 @@ pub(crate) fn config() -> LogicalUnitConfig {
     let mut config = LogicalUnitConfig::new(identity(), BlockSize::B512, BLOCKS);
     config.limits.atomic_bytes_max = 128 << 10;
     config.sanitize = true;
+    config.crypto_erase = true;
     config
 }
 
@@ -137,7 +138,7 @@ impl Medium {
     fn sanitize(&mut self, method: SanitizeMethod) -> MediaOutcome {
         let len = self.bytes.len();
         match method {
-            SanitizeMethod::BlockErase => self.unmap(0, len as u64),
+            SanitizeMethod::BlockErase | SanitizeMethod::CryptoErase => self.unmap(0, len as u64),
             SanitizeMethod::Overwrite(block) => {
                 self.bytes = block.repeat(len / block.len());
                 self.mapped.fill(true);

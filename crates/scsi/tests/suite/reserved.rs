@@ -21,6 +21,7 @@ fn sample(command: &Command) -> [u8; 16] {
         | Operation::PopulateToken
         | Operation::WriteUsingToken
         | Operation::SanitizeBlockErase
+        | Operation::SanitizeCryptoErase
         | Operation::SanitizeExitFailureMode
         | Operation::Unmap => 0,
         Operation::SanitizeOverwrite => u8::try_from(OVERWRITE.len()).unwrap(),
@@ -258,7 +259,7 @@ fn data_out_is_sized_from_the_cdb() {
     let outs = COMMANDS.iter().filter(|command| matches!(command.transfer, Transfer::Out(OutLength::Bytes)));
     assert_eq!(
         outs.count(),
-        4 + 8 + 4 + 3,
+        4 + 8 + 4 + 4,
         "UNMAP, two MODE SELECTs, SET TARGET PORT GROUPS, PERSISTENT RESERVE OUT, copies, and SANITIZE"
     );
 }

@@ -156,9 +156,31 @@ fn a_wrong_list_is_refused_at_its_field() {
     assert_eq!(disk.medium.log, []);
 }
 
+/// SBC-4 5.30.5, and VPD B1h: WACEREQ 01b.
 #[test]
-fn cryptographic_erase_and_zones_are_not_offered() {
-    let mut disk = written();
+fn an_encrypted_volume_can_be_given_another_key() {
+    let mut disk = Disk::new();
+    disk.medium.bytes.fill(7);
+    let command = disk.asks(&sanitize(CRYPTO_ERASE | IMMED, 0), &[]);
+    let method = SanitizeMethod::CryptoErase;
+    assert_eq!(command, MediaCommand::Sanitize { method, unrestricted_exit: false, wait: false });
+    disk.good(&sanitize(CRYPTO_ERASE, 0), &[]);
+    assert!(disk.medium.bytes.iter().all(|byte| *byte == 0));
+    disk.illegal(&sanitize(CRYPTO_ERASE, 8), &[0; 8], AdditionalSense::INVALID_FIELD_IN_CDB);
+    assert_eq!(disk.good(&[0x12, 1, 0xb1, 0, 64, 0], &[])[7], 0x50);
+    assert_eq!(disk.good(&[0xa3, 0x0c, 3, 0x48, 0, CRYPTO_ERASE, 0, 0, 0, 255, 0, 0], &[])[1], 3);
+    let mut locked = Disk::new();
+    locked.unit.set_availability(scsi::Availability::ManualInterventionRequired);
+    let info = locked.bad(&sanitize(CRYPTO_ERASE, 0), &[]);
+    assert_eq!(
+        (info.key, info.additional),
+        (SenseKey::NotReady.code(), AdditionalSense::MANUAL_INTERVENTION_REQUIRED)
+    );
+}
+
+#[test]
+fn zones_are_not_offered_and_cryptographic_erase_only_where_there_is_a_key() {
+    let mut disk = Disk::with(LogicalUnitConfig { crypto_erase: false, ..config() });
     for action in (0..=0x1f).filter(|action| ![OVERWRITE, BLOCK_ERASE, EXIT_FAILURE_MODE].contains(action)) {
         let info = disk.illegal(&sanitize(action, 0), &[], AdditionalSense::INVALID_FIELD_IN_CDB);
         assert_eq!(info.field, Some((true, 1, Some(4))), "{action:02x}");
@@ -169,11 +191,14 @@ fn cryptographic_erase_and_zones_are_not_offered() {
     disk.illegal(&sanitize(CRYPTO_ERASE | IMMED, 0), &[], AdditionalSense::INVALID_FIELD_IN_CDB);
 }
 
-/// VPD B1h (SBC-4 6.6.2): WABEREQ says that blocks can be read after BLOCK ERASE, WACEREQ nothing.
+/// VPD B1h (SBC-4 6.6.2): WABEREQ says that blocks can be read after BLOCK ERASE, WACEREQ after
+/// CRYPTOGRAPHIC ERASE.
 #[test]
 fn a_volume_that_cannot_be_sanitized_offers_nothing_of_it() {
     let characteristics = [0x12, 1, 0xb1, 0, 64, 0];
-    assert_eq!(Disk::new().good(&characteristics, &[])[7], 0x40);
+    assert_eq!(Disk::new().good(&characteristics, &[])[7], 0x50);
+    let mut plain = Disk::with(LogicalUnitConfig { crypto_erase: false, ..config() });
+    assert_eq!(plain.good(&characteristics, &[])[7], 0x40);
     let mut disk = Disk::with(LogicalUnitConfig { sanitize: false, ..config() });
     assert_eq!(disk.good(&characteristics, &[])[7], 0);
     for action in [OVERWRITE, BLOCK_ERASE, EXIT_FAILURE_MODE] {

@@ -1,5 +1,6 @@
 //! What the catalog holds, as values.
 
+use crate::format::keys::FamilyId;
 use crate::format::{
     BLOCK_SIZE, DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream, VolumeId,
 };
@@ -135,6 +136,8 @@ pub(crate) struct VolumeRecord {
     pub(crate) thick: bool,
     /// Writes are acknowledged from the kernel's page cache.
     pub(crate) buffered: bool,
+    /// Whose data key its blocks are encrypted with, if they are.
+    pub(crate) family: Option<FamilyId>,
 }
 
 /// How far the sanitizing of a volume is.

@@ -4,6 +4,7 @@ use super::records::{
     Changes, DiskRecord, Image, LayerRecord, LogRange, PoolRecord, SanitizePhase, SanitizeRecord,
     SegmentRecord, SegmentState, Slab, VolumeRecord,
 };
+use crate::format::keys::FamilyId;
 use crate::format::{
     DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream, VolumeId,
 };
@@ -24,6 +25,7 @@ const LAYERS: TableDefinition<u64, LayerRow> = TableDefinition::new("layers");
 const ALIASES: TableDefinition<u64, u64> = TableDefinition::new("aliases");
 const VOLUMES: TableDefinition<[u8; 16], (u64, u64, u8)> = TableDefinition::new("volumes");
 const SANITIZING: TableDefinition<[u8; 16], SanitizeRow<'_>> = TableDefinition::new("sanitizing");
+const VOLUME_KEYS: TableDefinition<[u8; 16], u64> = TableDefinition::new("volume_keys");
 const FACTS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("facts");
 
 const LAYER_FROZEN: u8 = 1;
@@ -165,9 +167,41 @@ pub(super) fn read_image(transaction: &ReadTransaction) -> Result<Row<Image>, re
         let (id, volume) = row?;
         let (top, size_bytes, flags) = volume.value();
         let (thick, buffered) = (flags & VOLUME_THICK != 0, flags & VOLUME_BUFFERED != 0);
-        image.volumes.insert(id.value(), VolumeRecord { top: LayerId(top), size_bytes, thick, buffered });
+        let record = VolumeRecord { top: LayerId(top), size_bytes, thick, buffered, family: None };
+        image.volumes.insert(id.value(), record);
     }
+    read_families(transaction, &mut image)?;
     Ok(read_sanitizing(transaction)?.map(|sanitizing| Image { sanitizing, ..image }))
+}
+
+/// Which volumes are encrypted. Catalogs of pools without such volumes may have no table of it.
+fn read_families(transaction: &ReadTransaction, image: &mut Image) -> Result<(), redb::Error> {
+    let table = match transaction.open_table(VOLUME_KEYS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in table.iter()? {
+        let (id, family) = row?;
+        if let Some(record) = image.volumes.get_mut(&id.value()) {
+            record.family = Some(FamilyId(family.value()));
+        }
+    }
+    Ok(())
+}
+
+fn apply_families(transaction: &WriteTransaction, changes: &Changes) -> Result<(), redb::Error> {
+    if changes.volumes.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(VOLUME_KEYS)?;
+    for (id, volume) in &changes.volumes {
+        match volume.and_then(|volume| volume.family) {
+            Some(family) => table.insert(id, family.0)?,
+            None => table.remove(id)?,
+        };
+    }
+    Ok(())
 }
 
 /// What is being sanitized. Catalogs of older builds have no table of it.
@@ -255,6 +289,7 @@ pub(super) fn apply(transaction: &WriteTransaction, changes: &Changes) -> Result
             None => table.remove(id)?,
         };
     }
+    apply_families(transaction, changes)?;
     apply_sanitizing(transaction, changes)?;
     let mut table = transaction.open_table(FACTS)?;
     for (kind, name, content) in &changes.facts {

@@ -1,6 +1,7 @@
 //! The catalog comes back as it was, grows, and says when it is damaged.
 
 use super::*;
+use crate::format::keys::FamilyId;
 use crate::format::label::{SlabExtent, read_newest};
 use crate::format::members::{MemberLabel, MemberState};
 use crate::format::{DiskIndex, Epoch, LayerId, Location, Redundancy, SegmentId, Seq, SlabIndex, Stream};
@@ -13,6 +14,7 @@ fn label() -> Label {
     Label {
         sharing: false,
         sanitizing: false,
+        encrypted: false,
         unfinished: false,
         disk_index: DiskIndex(0),
         pool: [1; 16],
@@ -88,7 +90,13 @@ fn changes() -> Changes {
         aliases: vec![(LayerId(5), Some(LayerId(2)))],
         volumes: vec![(
             [9; 16],
-            Some(VolumeRecord { top: LayerId(2), size_bytes: 1 << 40, thick: true, buffered: false }),
+            Some(VolumeRecord {
+                top: LayerId(2),
+                size_bytes: 1 << 40,
+                thick: true,
+                buffered: false,
+                family: Some(FamilyId(5)),
+            }),
         )],
         sanitizing: vec![(
             [9; 16],

@@ -207,6 +207,21 @@ impl Engine {
         if place.copies.slabs().iter().any(has) { Ok(()) } else { Err(self.no_copy()) }
     }
 
+    /// Writes `data` at `offset` of every disk. They have it on stable storage when this returns.
+    ///
+    /// # Errors
+    /// The disk's. Disks may then hold the old content or the new, unit by unit.
+    pub(crate) async fn write_everywhere(&self, offset: u64, data: &Bytes) -> Result<()> {
+        let mut writes = Vec::new();
+        for (index, member) in self.disks.all_current() {
+            writes.push((index, member.disk.write(offset, vec![data.clone()], Persist::Durable)));
+        }
+        let results = self.all_or_most(writes).await;
+        self.settle_copies(&results, false).await?;
+        self.wait_for_losses().await?;
+        if results.iter().any(|(_, result)| result.is_ok()) { Ok(()) } else { Err(self.no_copy()) }
+    }
+
     /// Makes what was written durable on all disks.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use super::bytes::{array_at, is_sealed, put, seal, u16_at, u32_at, u64_at};
 use super::members::{DISKS_MAX, MEMBER_BYTES, MemberLabel, MemberState};
 use super::{
-    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, FORMAT_VERSION, Invalid, MEMBERS_VERSION, PoolId, Redundancy,
-    SANITIZING_VERSION, SHARING_VERSION, SlabIndex,
+    BLOCK_BYTES, BLOCK_SIZE, DiskIndex, ENCRYPTED_VERSION, FORMAT_VERSION, Invalid, MEMBERS_VERSION, PoolId,
+    Redundancy, SANITIZING_VERSION, SHARING_VERSION, SlabIndex,
 };
 use block::{BlockError, Disk, ErrorKind};
 
@@ -26,6 +26,7 @@ const FLAGS_AT: usize = 149;
 const FLAG_SHARING: u8 = 1;
 const FLAG_UNFINISHED: u8 = 2;
 const FLAG_SANITIZING: u8 = 4;
+const FLAG_ENCRYPTED: u8 = 8;
 const MEMBERS_AT: usize = EXTENTS_AT + 8 * EXTENTS_MAX_OF_SEVERAL;
 const _: () = assert!(MEMBERS_AT + DISKS_MAX * MEMBER_BYTES <= BLOCK_SIZE);
 
@@ -45,6 +46,8 @@ pub(crate) struct Label {
     pub(crate) sharing: bool,
     /// Volumes of the pool may be being sanitized, and may share blocks: as before.
     pub(crate) sanitizing: bool,
+    /// The pool has keys, and volumes may be encrypted: as before.
+    pub(crate) encrypted: bool,
     /// The pool of several disks is being made: as long as all its labels say so there is none.
     pub(crate) unfinished: bool,
     /// Index of this disk in the pool.
@@ -112,12 +115,13 @@ impl Label {
             put(&mut block, EXTENTS_AT + 8 * i, &extent.first.0.to_le_bytes());
             put(&mut block, EXTENTS_AT + 8 * i + 4, &extent.count.to_le_bytes());
         }
-        if self.version() == MEMBERS_VERSION {
+        if self.version() >= MEMBERS_VERSION {
             block[CLASS_AT] = self.class.code();
             let flag = |set, flag| if set { flag } else { 0 };
             block[FLAGS_AT] = flag(self.sharing, FLAG_SHARING)
                 | flag(self.unfinished, FLAG_UNFINISHED)
-                | flag(self.sanitizing, FLAG_SANITIZING);
+                | flag(self.sanitizing, FLAG_SANITIZING)
+                | flag(self.encrypted, FLAG_ENCRYPTED);
             for (i, member) in self.members.iter().enumerate() {
                 put(&mut block, MEMBERS_AT + MEMBER_BYTES * i, &member.encode());
             }
@@ -129,6 +133,7 @@ impl Label {
     /// The version that says all of this: one that older builds know, if there is one.
     fn version(&self) -> u16 {
         match (self.is_alone(), self.sanitizing, self.sharing) {
+            _ if self.encrypted => ENCRYPTED_VERSION,
             (false, ..) => MEMBERS_VERSION,
             (true, true, _) => SANITIZING_VERSION,
             (true, false, true) => SHARING_VERSION,
@@ -143,7 +148,12 @@ impl Label {
 
     /// Extents that the catalog may have on this disk at most.
     pub(crate) fn extents_max(&self) -> usize {
-        if self.is_alone() { EXTENTS_MAX } else { EXTENTS_MAX_OF_SEVERAL }
+        if self.is_alone() && !self.encrypted { EXTENTS_MAX } else { EXTENTS_MAX_OF_SEVERAL }
+    }
+
+    /// True if the label can say that the pool has keys.
+    pub(crate) fn can_be_encrypted(&self) -> bool {
+        self.catalog.len() <= EXTENTS_MAX_OF_SEVERAL
     }
 
     /// What this label says of a disk.
@@ -160,10 +170,10 @@ impl Label {
             return Err(Invalid::Checksum);
         }
         let version = u16_at(block, 12);
-        if !(FORMAT_VERSION..=MEMBERS_VERSION).contains(&version) {
+        if !(FORMAT_VERSION..=ENCRYPTED_VERSION).contains(&version) {
             return Err(Invalid::Version(version));
         }
-        let several = version == MEMBERS_VERSION;
+        let several = version >= MEMBERS_VERSION;
         let extents = usize::from(u16_at(block, 146));
         if extents > if several { EXTENTS_MAX_OF_SEVERAL } else { EXTENTS_MAX } {
             return Err(Invalid::Field("number of catalog extents"));
@@ -188,6 +198,7 @@ impl Label {
         let label = Self {
             sharing,
             sanitizing,
+            encrypted: version >= ENCRYPTED_VERSION,
             unfinished: several && block[FLAGS_AT] & FLAG_UNFINISHED != 0,
             disk_index: DiskIndex(u16_at(block, 14)),
             pool: array_at(block, 16),
@@ -296,6 +307,7 @@ mod tests {
         Label {
             sharing: false,
             sanitizing: false,
+            encrypted: false,
             unfinished: false,
             disk_index: DiskIndex(0),
             pool: [1; 16],
@@ -363,9 +375,25 @@ mod tests {
         }
         let mut unknown = label(7).encode();
         put(&mut unknown, 8, &[0; 4]);
-        put(&mut unknown, 12, &5u16.to_le_bytes());
+        put(&mut unknown, 12, &6u16.to_le_bytes());
         seal(&mut unknown);
-        assert_eq!(Label::decode(&unknown), Err(Invalid::Version(5)));
+        assert_eq!(Label::decode(&unknown), Err(Invalid::Version(6)));
+    }
+
+    #[test]
+    fn a_label_of_an_encrypted_pool_is_for_no_older_build() {
+        for label in [label(7), of_several()] {
+            let encrypted = Label { encrypted: true, sanitizing: true, ..label };
+            let block = encrypted.encode();
+            assert_eq!(u16_at(&block, 12), ENCRYPTED_VERSION);
+            assert_eq!(Label::decode(&block), Ok(encrypted.clone()));
+            assert_eq!(
+                (encrypted.extents_max(), encrypted.can_be_encrypted()),
+                (EXTENTS_MAX_OF_SEVERAL, true)
+            );
+        }
+        let extent = SlabExtent { first: SlabIndex(3), count: 2 };
+        assert!(!Label { catalog: vec![extent; EXTENTS_MAX_OF_SEVERAL + 1], ..label(7) }.can_be_encrypted());
     }
 
     #[test]

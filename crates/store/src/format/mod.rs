@@ -5,6 +5,7 @@
 pub(crate) mod batch;
 mod bytes;
 mod ids;
+pub(crate) mod keys;
 pub(crate) mod label;
 pub(crate) mod members;
 pub(crate) mod node;
@@ -34,6 +35,9 @@ pub(crate) const SANITIZING_VERSION: u16 = 3;
 /// The version of labels of pools of several disks.
 pub(crate) const MEMBERS_VERSION: u16 = 4;
 
+/// The version of labels of pools that have keys, of one disk or several.
+pub(crate) const ENCRYPTED_VERSION: u16 = 5;
+
 /// Why some bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Invalid {
@@ -53,7 +57,7 @@ impl std::fmt::Display for Invalid {
             Self::Magic => write!(f, "no magic number"),
             Self::Checksum => write!(f, "wrong checksum"),
             Self::Version(version) => {
-                write!(f, "format version {version}, known are those up to {MEMBERS_VERSION}")
+                write!(f, "format version {version}, known are those up to {ENCRYPTED_VERSION}")
             }
             Self::Field(name) => write!(f, "impossible value of {name}"),
         }

@@ -77,6 +77,7 @@ pub(super) fn assemble(disks: Vec<Arc<dyn Disk>>) -> Result<Assembled> {
         // Which copies of the catalog are current, the newest label says.
         let label = Label { members: newest.members.clone(), sharing: newest.sharing, ..label };
         let label = Label { sanitizing: newest.sanitizing, unfinished: false, ..label };
+        let label = Label { encrypted: newest.encrypted, ..label };
         assembled.legs.push(Leg::new(disk, label));
     }
     assembled.legs.sort_by_key(Leg::index);
@@ -187,6 +188,7 @@ mod tests {
         Label {
             sharing: false,
             sanitizing: false,
+            encrypted: false,
             unfinished: false,
             disk_index: DiskIndex(index),
             pool: [1; 16],

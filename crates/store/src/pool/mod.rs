@@ -5,6 +5,7 @@ mod check;
 mod detach;
 mod diff;
 mod fork;
+mod keys;
 mod open;
 mod status;
 mod volumes;

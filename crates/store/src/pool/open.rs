@@ -11,6 +11,7 @@ use crate::engine::{Engine, run_blocking};
 use crate::format::label::{Label, NAME_BYTES_MAX, SLAB_SHIFT, SlabExtent, read_newest};
 use crate::format::members::{DISKS_MAX, MemberLabel, MemberState};
 use crate::format::{BLOCK_BYTES, DiskIndex, LayerId, Redundancy, SegmentId, Seq, SlabIndex};
+use crate::keys::{Found, Keys};
 use crate::layer::Layer;
 use crate::log::HostLog;
 use crate::number::{narrow, wide};
@@ -101,6 +102,7 @@ fn new_labels(
     let label = |(index, (disk, member)): (usize, (&Arc<dyn Disk>, &MemberLabel))| Label {
         sharing: false,
         sanitizing: false,
+        encrypted: false,
         unfinished: false,
         disk_index: index_of(index),
         pool,
@@ -166,12 +168,23 @@ pub(super) async fn open(
 ) -> Result<Arc<Engine>> {
     let begun = runtime.now();
     let opened = run_blocking(&*runtime, move || read_catalog(disks)).await?;
-    let Opened { catalog, image, slabs, disks } = opened;
+    let Opened { catalog, image, slabs, disks, keys } = opened;
     let label = catalog.label();
     let state = state_of(&image, &label, &options, &slabs)?;
-    let engine =
-        Engine::new(label.pool_name.clone(), label.pool, disks, runtime, options, slabs, catalog, state);
+    let engine = Engine::new(
+        label.pool_name.clone(),
+        label.pool,
+        disks,
+        runtime,
+        options,
+        slabs,
+        keys,
+        catalog,
+        state,
+    );
     engine.recover(&image.segments).await?;
+    let own = Arc::clone(&engine);
+    engine.detached(async move { own.sweep_keys().await }).await;
     let mut state = engine.state();
     state.counters.recovery = engine.runtime.now().saturating_sub(begun);
     drop(state);
@@ -184,6 +197,7 @@ struct Opened {
     image: Image,
     slabs: SharedSlabs,
     disks: Disks,
+    keys: Keys,
 }
 
 fn read_catalog(disks: Vec<Arc<dyn Disk>>) -> Result<Opened> {
@@ -230,10 +244,12 @@ fn read_catalog(disks: Vec<Arc<dyn Disk>>) -> Result<Opened> {
     for leg in &legs {
         disks.add(leg.index(), Arc::clone(&leg.disk));
     }
+    let found =
+        if newest.encrypted { crate::keys::read(legs.iter(), &newest.pool) } else { Found::default() };
     set_up_slabs(&slabs, &image, &catalog.labels());
     let wanted = catalog_disks(&with_catalog, &catalog.labels(), newest.class.copies());
     catalog.mirror(&wanted)?;
-    Ok(Opened { catalog, image, slabs, disks })
+    Ok(Opened { catalog, image, slabs, disks, keys: Keys::new(found) })
 }
 
 /// The first that succeeds; else the first failure.
@@ -396,6 +412,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         counters: Counters::default(),
         background: Background::default(),
         sanitizing: Sanitizing::new(&image.sanitizing),
+        ciphers: BTreeMap::new(),
     };
     for (id, record) in &image.layers {
         state.insert_layer(*id, Layer::new(*record));

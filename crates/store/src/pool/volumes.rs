@@ -3,6 +3,7 @@
 use super::{Pool, check_open};
 use crate::catalog::{Changes, LayerRecord, PoolRecord, VolumeRecord};
 use crate::engine::Engine;
+use crate::format::keys::FamilyId;
 use crate::format::{BLOCK_BYTES, LayerId, VolumeId};
 use crate::layer::Layer;
 use crate::options::{Fact, VolumeInfo, VolumeSpec};
@@ -49,6 +50,7 @@ impl Pool {
                 size_bytes: record.size_bytes,
                 thick: record.thick,
                 buffered: record.buffered,
+                encrypted: record.family.is_some(),
                 snapshot: top.is_some_and(|layer| layer.record.frozen),
                 mapped_bytes: top.map_or(0, |layer| layer.mapped * BLOCK_BYTES),
             }
@@ -66,7 +68,8 @@ impl Pool {
         self.engine.detached(async move { engine.resize_volume(id, size_bytes, facts).await }).await
     }
 
-    /// Deletes a volume or snapshot; its space comes back in the background. Open handles answer `Closed`. If it is being
+    /// Deletes a volume or snapshot. The key of an encrypted one, of which no snapshot or clone is left, is overwritten
+    /// when this returns ([`Health`](crate::Health) says so if it could not be); its space comes back in the background. Open handles answer `Closed`. If it is being
     /// sanitized, what it held is still made to leave the disks.
     ///
     /// # Errors
@@ -123,6 +126,25 @@ impl Engine {
 
     async fn create_volume(&self, spec: VolumeSpec, facts: Vec<Fact>) -> Result<()> {
         self.check_size(spec.size_bytes)?;
+        if !spec.encrypted {
+            return self.create_volume_of(spec, None, facts).await;
+        }
+        let _gate = self.keys.gate.lock().await;
+        self.check_new(&self.state(), spec.id)?;
+        let family = self.add_family().await?;
+        let created = self.create_volume_of(spec, Some(family), facts).await;
+        if created.is_err() {
+            self.forget_unused().await;
+        }
+        created
+    }
+
+    async fn create_volume_of(
+        &self,
+        spec: VolumeSpec,
+        family: Option<FamilyId>,
+        facts: Vec<Fact>,
+    ) -> Result<()> {
         self.room_in_catalog(&facts).await?;
         let prepare = |state: &mut State| {
             self.check_new(state, spec.id)?;
@@ -131,7 +153,7 @@ impl Engine {
             }
             let (pool, top) = state.next_layer();
             let VolumeSpec { size_bytes, thick, buffered, .. } = spec;
-            let record = VolumeRecord { top, size_bytes, thick, buffered };
+            let record = VolumeRecord { top, size_bytes, thick, buffered, family };
             let layer = LayerRecord::default();
             let changes = Changes {
                 pool: Some(pool),
@@ -202,6 +224,9 @@ impl Engine {
         })
         .await?;
         closed.iter().for_each(|shared| shared.sanitizing.wake());
+        if closed.iter().any(|shared| shared.family().is_some()) {
+            self.sweep_keys().await;
+        }
         self.work_wanted.happen();
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, VolumeId, crc32c};
 use crate::log::{Guard, Payload, Write};
 use crate::number::len_of;
 use crate::state::State;
-use crate::volume::Shared;
+use crate::volume::{Cipher, Shared};
 use block::{ErrorKind, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ impl Engine {
         let filled = self.fill_all(id).await;
         let noted = match &filled {
             Ok(()) => self.note_phase(SanitizePhase::Filling, vec![id], None, |_| None).await,
-            // It goes on when the pool is opened again.
-            Err(error) if error.kind == ErrorKind::Closed => Ok(()),
+            // It goes on when the pool is opened, or unlocked, again.
+            Err(error) if matches!(error.kind, ErrorKind::Closed | ErrorKind::Locked) => Ok(()),
             Err(error) if error.kind == ErrorKind::ReadOnly => {
                 self.cannot_sanitize();
                 Ok(())
@@ -79,6 +79,15 @@ impl Engine {
         self.flush().await
     }
 
+    /// What is stored of blocks from `first` on.
+    fn sealed(&self, cipher: Option<&Cipher>, first: BlockAddress, blocks: Vec<Bytes>) -> Vec<Bytes> {
+        let Some(cipher) = cipher else { return blocks };
+        let seal = |(block, address): (Bytes, u64)| {
+            cipher.encrypted(&self.options.buffers, BlockAddress(address), &block)
+        };
+        blocks.into_iter().zip(first.0..).map(seal).collect()
+    }
+
     /// Writes the pattern to some blocks. False if the volume is gone.
     async fn fill_step(
         self: &Arc<Self>,
@@ -92,7 +101,8 @@ impl Engine {
         if self.state().filling(filling.shared.id).is_none() {
             return Ok(false);
         }
-        let chunks = filling.chunks(first, count, size);
+        let cipher = filling.shared.cipher(&self.state())?;
+        let chunks = self.sealed(cipher.as_deref(), first, filling.chunks(first, count, size));
         let checksums = chunks.iter().map(|block| crc32c(block)).collect();
         let pieces = vec![(first, Payload::Data { chunks, checksums })];
         let layer = filling.shared.top();

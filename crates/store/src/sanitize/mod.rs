@@ -271,7 +271,7 @@ impl State {
     }
 
     /// The record of a volume that can be sanitized now.
-    fn can_begin(&self, shared: &Shared) -> Result<VolumeRecord> {
+    pub(crate) fn can_begin(&self, shared: &Shared) -> Result<VolumeRecord> {
         let Some(entry) = self.volumes.get(&shared.id) else {
             return Err(shared.error(ErrorKind::Closed, "was deleted"));
         };

@@ -70,7 +70,11 @@ impl StoreVolume {
         let first = offset.next_multiple_of(BLOCK_BYTES);
         let end = offset.checked_add(len)? / BLOCK_BYTES * BLOCK_BYTES;
         let whole = end.checked_sub(first).filter(|whole| *whole >= BLOCKS_MIN * BLOCK_BYTES)?;
+        // The same content is stored as something else under another key, and at another address.
+        let family = self.shared.family();
         let possible = Arc::ptr_eq(&self.engine, &source.engine)
+            && family == source.shared.family()
+            && (family.is_none() || offset == source_offset)
             && offset % BLOCK_BYTES == source_offset % BLOCK_BYTES
             && !self.engine.state().is_under_thick(self.shared.top());
         let whole = ByteRange { offset: first, len: whole };

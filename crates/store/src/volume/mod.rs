@@ -1,5 +1,6 @@
 //! A volume of the pool.
 
+mod cipher;
 mod copy;
 mod extents;
 mod ranges;
@@ -8,12 +9,15 @@ mod sanitize;
 mod unmap;
 mod write;
 
+pub(crate) use cipher::{Cipher, DATA_KEY_BYTES};
 pub(crate) use ranges::{RangeGuard, Ranges};
 
 use crate::engine::Engine;
+use crate::format::keys::FamilyId;
 use crate::format::{BLOCK_BYTES, BlockAddress, LayerId, VolumeId};
 use crate::number::wide;
 use crate::sanitize::Status;
+use crate::state::State;
 use block::{
     BlockError, BoxFuture, ByteRange, Comparison, Durability, ErrorKind, Extent, Resources, Result,
     Sanitization, SanitizeMethod, Volume,
@@ -29,6 +33,8 @@ pub(crate) struct Shared {
     /// Changed only under the engine's lock.
     top: AtomicU64,
     size_bytes: AtomicU64,
+    /// Number of the family whose key it has, changed only under the engine's lock; 0 if it is not encrypted.
+    family: AtomicU64,
     closed: AtomicBool,
     pub(crate) buffered: bool,
     pub(crate) ranges: Arc<Ranges>,
@@ -42,6 +48,7 @@ impl Shared {
             name: uuid::Uuid::from_bytes(id).to_string(),
             top: AtomicU64::new(record.top.0),
             size_bytes: AtomicU64::new(record.size_bytes),
+            family: AtomicU64::new(record.family.map_or(0, |family| family.0)),
             closed: AtomicBool::new(false),
             buffered: record.buffered,
             ranges: Arc::default(),
@@ -59,6 +66,30 @@ impl Shared {
 
     pub(crate) fn set_size(&self, size_bytes: u64) {
         self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    /// Whose key it has, if it is encrypted.
+    pub(crate) fn family(&self) -> Option<FamilyId> {
+        let family = self.family.load(Ordering::Acquire);
+        (family != 0).then_some(FamilyId(family))
+    }
+
+    pub(crate) fn set_family(&self, family: Option<FamilyId>) {
+        self.family.store(family.map_or(0, |family| family.0), Ordering::Release);
+    }
+
+    /// What its blocks are encrypted with, if they are.
+    ///
+    /// # Errors
+    /// `Locked`.
+    pub(crate) fn cipher(&self, state: &State) -> Result<Option<Arc<Cipher>>> {
+        let Some(family) = self.family() else { return Ok(None) };
+        let cipher = state.ciphers.get(&family).map(Arc::clone);
+        cipher.map(Some).ok_or_else(|| self.locked())
+    }
+
+    fn locked(&self) -> BlockError {
+        self.error(ErrorKind::Locked, "is encrypted, and its pool is locked; unlock the pool")
     }
 
     /// Waits until nothing is written to the volume, and holds writers back until the guard goes.
@@ -108,7 +139,8 @@ impl StoreVolume {
     /// What is read from layer `top` down, as if it were a volume that nobody else has.
     pub(crate) fn of_layer(engine: Arc<Engine>, top: LayerId) -> Self {
         let record =
-            crate::catalog::VolumeRecord { top, size_bytes: u64::MAX, thick: false, buffered: false };
+            // What is read is what is stored: encrypted, if it is.
+            crate::catalog::VolumeRecord { top, size_bytes: u64::MAX, thick: false, buffered: false, family: None };
         Self::new(engine, Shared::new([0; 16], &record))
     }
 
@@ -138,12 +170,21 @@ impl StoreVolume {
         Ok(Blocks { first, count, head: offset % BLOCK_BYTES, tail: (first.0 + count) * BLOCK_BYTES - end })
     }
 
+    /// True if it is encrypted, and cannot be read or written before the pool is unlocked.
+    fn is_sealed(&self) -> bool {
+        let family = self.shared.family();
+        family.is_some_and(|family| !self.engine.state().ciphers.contains_key(&family))
+    }
+
     /// The end of a range that is aligned and inside the volume.
     fn check(&self, offset: u64, len: u64) -> Result<u64> {
         if self.shared.is_closed() {
             return Err(self.shared.error(ErrorKind::Closed, "was deleted or is closed"));
         }
         self.shared.sanitizing.refusal(&self.shared.name).map_or(Ok(()), Err)?;
+        if self.is_sealed() {
+            return Err(self.shared.locked());
+        }
         let end = offset.checked_add(len).filter(|end| *end <= self.size_bytes());
         match end {
             Some(end) if offset.is_multiple_of(512) && len.is_multiple_of(512) => Ok(end),
@@ -234,8 +275,16 @@ impl Volume for StoreVolume {
         Box::pin(self.find_extents(offset, len, extents_max))
     }
 
+    fn is_locked(&self) -> bool {
+        self.is_sealed()
+    }
+
     fn can_sanitize(&self) -> bool {
         self.takes_writes()
+    }
+
+    fn can_crypto_erase(&self) -> bool {
+        self.shared.family().is_some() && self.takes_writes()
     }
 
     fn sanitization(&self) -> Sanitization {

@@ -1,6 +1,6 @@
 //! Reading: resolve through the layers, read what lies together at once, verify every block.
 
-use super::{Blocks, StoreVolume};
+use super::{Blocks, Cipher, StoreVolume};
 use crate::disks::{Bad, Place};
 use crate::engine::Engine;
 use crate::format::node::Entry;
@@ -47,28 +47,37 @@ impl StoreVolume {
 
     /// The content of whole blocks.
     pub(crate) async fn read_blocks(&self, first: BlockAddress, count: u64) -> Result<Vec<Bytes>> {
-        let runs = loop {
-            let resolved = self.engine.state().resolve(self.shared.top(), first, count);
+        let (cipher, runs) = loop {
+            let resolved = {
+                let mut state = self.engine.state();
+                // At one moment: a volume that is given a new key is given a new layer with it.
+                let cipher = self.shared.cipher(&state)?;
+                state.resolve(self.shared.top(), first, count).map(|runs| (cipher, runs))
+            };
             match resolved {
-                Ok(runs) => break runs,
+                Ok(found) => break found,
                 Err(needed) => self.engine.load(needed).await?,
             }
         };
         let segments = runs.iter().filter_map(Run::segment).collect();
         let _pins = self.engine.pinned(segments);
         let [run] = &runs[..] else {
-            let reads = runs.iter().map(|run| self.read_run(run));
+            let reads = runs.iter().map(|run| self.read_run(run, cipher.as_deref()));
             return Ok(try_join_all(reads).await?.into_iter().flatten().collect());
         };
-        self.read_run(run).await
+        self.read_run(run, cipher.as_deref()).await
     }
 
-    async fn read_run(&self, run: &Run) -> Result<Vec<Bytes>> {
+    async fn read_run(&self, run: &Run, cipher: Option<&Cipher>) -> Result<Vec<Bytes>> {
         match run {
             Run::Zeros(count) => Ok(self.engine.zero_chunks(*count)),
             Run::Data { address, start, place, checksums } => {
                 let result = self.engine.read_verified(*place, checksums).await;
-                result.map(|data| vec![data]).map_err(|bad| match bad {
+                let plain = |data: Bytes| match cipher {
+                    Some(cipher) => cipher.decrypted(&self.engine.options.buffers, *address, &data),
+                    None => data,
+                };
+                result.map(|data| vec![plain(data)]).map_err(|bad| match bad {
                     Bad::Disk(error) => error,
                     Bad::Block(index) => {
                         self.engine.state().mark_damaged(start.segment());

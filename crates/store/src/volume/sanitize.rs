@@ -16,7 +16,12 @@ impl StoreVolume {
         if self.shared.is_closed() {
             return Err(self.shared.error(ErrorKind::Closed, "was deleted or is closed"));
         }
+        let (engine, shared) = (Arc::clone(&self.engine), Arc::clone(&self.shared));
         let pattern = match method {
+            SanitizeMethod::CryptoErase => {
+                let erase = async move { engine.crypto_erase(&shared).await };
+                return self.engine.detached(erase).await;
+            }
             SanitizeMethod::BlockErase => Vec::new(),
             SanitizeMethod::Overwrite(bytes) if !SanitizeRecord::is_pattern(&bytes) => {
                 let message = format!("a pattern of {} bytes is none", bytes.len());
@@ -26,7 +31,6 @@ impl StoreVolume {
             SanitizeMethod::Overwrite(bytes) if bytes.iter().all(|byte| *byte == 0) => Vec::new(),
             SanitizeMethod::Overwrite(bytes) => bytes.to_vec(),
         };
-        let (engine, shared) = (Arc::clone(&self.engine), Arc::clone(&self.shared));
         let begin = async move { engine.begin_sanitize(&shared, pattern, unrestricted_exit).await };
         self.engine.detached(begin).await
     }

@@ -1,10 +1,10 @@
 //! Writing: whole blocks are made of what comes, checksummed, and given to the log.
 
-use super::{Blocks, RangeGuard, StoreVolume, total_len};
+use super::{Blocks, Cipher, RangeGuard, StoreVolume, total_len};
 use crate::format::{BLOCK_BYTES, BLOCK_SIZE, BlockAddress, crc32c};
 use crate::log::{BATCH_BLOCKS_MAX, Payload, Write};
 use crate::number::{len_of, narrow, wide};
-use block::{Comparison, Result};
+use block::{BufferPool, Comparison, Result};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -26,6 +26,12 @@ impl StoreVolume {
         let guard = self.shared.ranges.hold(blocks.first, blocks.count).await;
         self.check(offset, len)?;
         self.write_held(blocks, data, durable, guard).await
+    }
+
+    /// What makes of blocks what is stored of them. The volume is held.
+    fn sealer(&self) -> Result<Sealer> {
+        let cipher = self.shared.cipher(&self.engine.state())?;
+        Ok(Sealer { cipher, buffers: self.engine.options.buffers.clone() })
     }
 
     /// A very long write, as several.
@@ -61,7 +67,8 @@ impl StoreVolume {
         guard: Arc<RangeGuard>,
     ) -> Result<()> {
         let chunks = self.whole_blocks(&blocks, data).await?;
-        let pieces = pieces_of(blocks.first, chunks, &self.engine.zeros);
+        let sealer = self.sealer()?;
+        let pieces = pieces_of(blocks.first, chunks, &self.engine.zeros, &sealer);
         let layer = self.shared.top();
         self.engine.write(Write { layer, pieces, durable, whole: false, guard: Some(guard) }).await
     }
@@ -87,7 +94,8 @@ impl StoreVolume {
         let guard = self.shared.ranges.hold(blocks.first, blocks.count).await;
         self.check(offset, len)?;
         let chunks = self.whole_blocks(&blocks, data).await?;
-        let pieces = vec![(blocks.first, one_piece(chunks, &self.engine.zeros))];
+        let piece = one_piece(blocks.first, chunks, &self.engine.zeros, &self.sealer()?);
+        let pieces = vec![(blocks.first, piece)];
         let layer = self.shared.top();
         self.engine.write(Write { layer, pieces, durable, whole: true, guard: Some(guard) }).await
     }
@@ -137,8 +145,29 @@ impl StoreVolume {
     }
 }
 
-/// Checksums whole blocks and sorts out those of zeros.
-fn pieces_of(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8]) -> Vec<(BlockAddress, Payload)> {
+/// Encrypts blocks of a volume that is.
+struct Sealer {
+    cipher: Option<Arc<Cipher>>,
+    buffers: BufferPool,
+}
+
+impl Sealer {
+    /// What is stored of whole blocks from `first` on. The caller's bytes stay as they are.
+    fn seal(&self, first: BlockAddress, blocks: Bytes) -> Bytes {
+        match &self.cipher {
+            Some(cipher) => cipher.encrypted(&self.buffers, first, &blocks),
+            None => blocks,
+        }
+    }
+}
+
+/// Seals and checksums whole blocks, and sorts out those of zeros, which are not stored.
+fn pieces_of(
+    first: BlockAddress,
+    chunks: Vec<Bytes>,
+    zeros: &[u8],
+    sealer: &Sealer,
+) -> Vec<(BlockAddress, Payload)> {
     let mut pieces: Vec<(BlockAddress, Payload)> = Vec::with_capacity(1);
     let mut address = first.0;
     for chunk in chunks {
@@ -151,8 +180,9 @@ fn pieces_of(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8]) -> Vec<(Bloc
                 end += BLOCK_SIZE;
             }
             let count = wide((end - start) / BLOCK_SIZE);
-            let run = chunk.slice(start..end);
-            add_run(&mut pieces, BlockAddress(address), if zero { None } else { Some(run) }, count);
+            let at = BlockAddress(address);
+            let run = (!zero).then(|| sealer.seal(at, chunk.slice(start..end)));
+            add_run(&mut pieces, at, run, count);
             address += count;
             start = end;
         }
@@ -161,12 +191,20 @@ fn pieces_of(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8]) -> Vec<(Bloc
 }
 
 /// Whole blocks as one piece: of zeros if all are, else of data, though some be zeros.
-fn one_piece(chunks: Vec<Bytes>, zeros: &[u8]) -> Payload {
+fn one_piece(first: BlockAddress, chunks: Vec<Bytes>, zeros: &[u8], sealer: &Sealer) -> Payload {
     let blocks = || chunks.iter().flat_map(|chunk| chunk.chunks_exact(BLOCK_SIZE));
     if blocks().all(|block| block == &zeros[..BLOCK_SIZE]) {
         return Payload::Zeros(narrow(wide(blocks().count())));
     }
-    let checksums = blocks().map(crc32c).collect();
+    let mut address = first.0;
+    let seal = |chunk: Bytes| {
+        let at = BlockAddress(address);
+        address += wide(chunk.len() / BLOCK_SIZE);
+        sealer.seal(at, chunk)
+    };
+    let chunks: Vec<Bytes> = chunks.into_iter().map(seal).collect();
+    let blocks = chunks.iter().flat_map(|chunk| chunk.chunks_exact(BLOCK_SIZE));
+    let checksums = blocks.map(crc32c).collect();
     Payload::Data { chunks, checksums }
 }
 
@@ -208,6 +246,28 @@ fn first_difference(left: &[Bytes], right: &[Bytes]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn plain() -> Sealer {
+        Sealer { cipher: None, buffers: BufferPool::default() }
+    }
+
+    #[test]
+    fn what_is_encrypted_is_the_callers_bytes_no_more_and_checksums_are_of_what_is_stored() {
+        let cipher = Arc::new(Cipher::new(&[3; crate::volume::DATA_KEY_BYTES]));
+        let sealer = Sealer { cipher: Some(Arc::clone(&cipher)), buffers: BufferPool::default() };
+        let data = Bytes::from(vec![5; 3 * BLOCK_SIZE]);
+        let expected = cipher.encrypted(&sealer.buffers, BlockAddress(9), &data);
+        let parts = || vec![data.slice(..BLOCK_SIZE), data.slice(BLOCK_SIZE..)];
+        let zeros = vec![0; BLOCK_SIZE];
+        let pieces = pieces_of(BlockAddress(9), parts(), &zeros, &sealer);
+        let whole = one_piece(BlockAddress(9), parts(), &zeros, &sealer);
+        for payload in pieces.into_iter().map(|(_, payload)| payload).chain([whole]) {
+            let Payload::Data { chunks, checksums } = payload else { panic!("there is data") };
+            assert!(chunks.concat() == expected);
+            assert_eq!(checksums, expected.chunks(BLOCK_SIZE).map(crc32c).collect::<Vec<_>>());
+        }
+        assert!(data.iter().all(|byte| *byte == 5));
+    }
+
     #[test]
     fn zeros_and_data_become_pieces_of_their_own() {
         let zeros = vec![0; BLOCK_SIZE];
@@ -216,7 +276,7 @@ mod tests {
         data[3 * BLOCK_SIZE + 9] = 1;
         let bytes = Bytes::from(data);
         let chunks = vec![bytes.slice(..3 * BLOCK_SIZE), bytes.slice(3 * BLOCK_SIZE..)];
-        let pieces = pieces_of(BlockAddress(7), chunks, &zeros);
+        let pieces = pieces_of(BlockAddress(7), chunks, &zeros, &plain());
         let shape: Vec<_> = pieces.iter().map(|(at, p)| (at.0, p.count(), p.data_blocks())).collect();
         assert_eq!(shape, [(7, 2, 0), (9, 2, 2), (11, 2, 0)]);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
-use store::{Pool, PoolOptions, StoreVolume, VolumeSpec};
+use store::{KeyCost, Pool, PoolOptions, StoreVolume, VolumeSpec};
 
 type Ready = Arc<Mutex<VecDeque<Arc<Cell>>>>;
 
@@ -197,7 +197,8 @@ pub(crate) fn disk(size_bytes: u64) -> Arc<dyn Disk> {
 
 /// Options for a small pool.
 pub(crate) fn small(slab_bytes: u64) -> PoolOptions {
-    PoolOptions { slab_bytes: Some(slab_bytes), ..PoolOptions::default() }
+    let key_cost = KeyCost { memory_kib: 8, passes: 1, lanes: 1 };
+    PoolOptions { slab_bytes: Some(slab_bytes), key_cost, ..PoolOptions::default() }
 }
 
 /// A new pool and its executor.
@@ -217,7 +218,7 @@ pub(crate) fn reopen(disk: &Arc<dyn Disk>, options: PoolOptions) -> (Arc<Local>,
 
 /// A thin volume.
 pub(crate) fn thin(id: u8, size_bytes: u64) -> VolumeSpec {
-    VolumeSpec { id: [id; 16], size_bytes, thick: false, buffered: false }
+    VolumeSpec { id: [id; 16], size_bytes, thick: false, buffered: false, encrypted: false }
 }
 
 /// Opens the pool on `disk`, or says why that cannot be.

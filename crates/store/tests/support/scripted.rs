@@ -29,6 +29,8 @@ pub(crate) enum Target {
     Flush,
     /// A read.
     Read,
+    /// A write of the keys of encrypted volumes.
+    Keys,
     /// A blocking write or flush: the catalog's, or a label's.
     Catalog,
 }
@@ -262,7 +264,11 @@ fn on_disk(offset: u64, page: &[u8]) -> OnDisk {
 
 /// What a write is for, by its first bytes.
 fn target_of(data: &[Bytes]) -> Option<Target> {
-    let first = data.first().filter(|chunk| chunk.starts_with(b"PALBATCH"))?;
+    let first = data.first()?;
+    if first.starts_with(b"PALISKEY") {
+        return Some(Target::Keys);
+    }
+    first.starts_with(b"PALBATCH").then_some(())?;
     Some([Target::Host, Target::Relocation, Target::Nodes][usize::from(first[14])])
 }
 

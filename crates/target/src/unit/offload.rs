@@ -177,7 +177,7 @@ impl LogicalUnitHandle {
         if self.offload.closed.load(Ordering::SeqCst) || !inner.unit.offload() {
             return Err(CopyFault::Unreachable(side));
         }
-        self.look_at_sanitization(inner);
+        self.look_at_volume(inner);
         inner.unit.admit_copy(agent, side).map_err(|answer| CopyFault::Refused(side, answer))
     }
 
