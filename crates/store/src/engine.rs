@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     pub(crate) grow_gate: AsyncMutex<()>,
     /// Writers waiting for a checkpoint or for free slabs look again.
     pub(crate) room_made: Event,
+    /// There is little room, or none.
+    pub(crate) shortage: Event,
     /// The background loops look for work.
     pub(crate) work_wanted: Event,
     /// A batch, a background step or a task ended: who waits for quiet looks again.
@@ -85,6 +87,7 @@ impl Engine {
             members_gate: AsyncMutex::new(()),
             grow_gate: AsyncMutex::new(()),
             room_made: Event::default(),
+            shortage: Event::default(),
             work_wanted: Event::default(),
             progress: Event::default(),
         })

@@ -3,7 +3,7 @@
 use crate::catalog::LayerRecord;
 use crate::detach::Progress;
 use crate::format::node::Entry;
-use crate::format::{LayerId, Location};
+use crate::format::{LayerId, Location, VolumeId};
 use crate::map::{Map, MapCut};
 
 /// A layer of the pool.
@@ -12,6 +12,10 @@ pub(crate) struct Layer {
     pub(crate) parent: Option<LayerId>,
     /// Blocks mapped to data.
     pub(crate) mapped: u64,
+    /// The volume with a limit that it counts for.
+    pub(crate) account: Option<VolumeId>,
+    /// Times that blocks came, went, or were shared, since opening.
+    pub(crate) edits: u64,
     /// Blocks (nodes included) that a thick volume has set aside for this layer.
     pub(crate) reserved: u64,
     /// What the catalog says; changed only with a transaction.
@@ -35,6 +39,8 @@ impl Layer {
             map: Map::new(root, record.root_level, record.nodes),
             parent: record.parent,
             mapped: record.mapped_blocks,
+            account: None,
+            edits: 0,
             reserved: 0,
             record,
             changed: false,

@@ -7,6 +7,7 @@
 
 #![deny(clippy::as_conversions)]
 
+mod accounts;
 mod background;
 mod catalog;
 mod checkpoint;
@@ -30,6 +31,7 @@ mod segment;
 mod share;
 mod space;
 mod state;
+mod survey;
 mod sync;
 mod views;
 mod volume;
@@ -39,7 +41,8 @@ pub use format::{Redundancy, VolumeId};
 pub use keys::{KEY_FILE_BYTES_MIN, SECRET_BYTES_MAX, Secret};
 pub use options::{
     CheckReport, Detachment, DiskLabel, DiskState, DiskStatus, Fact, Health, KeySlot, KeyStatus, PoolOptions,
-    PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
+    PoolSpace, PoolStatus, SegmentCounts, VolumeInfo, VolumeSpec,
 };
 pub use pool::{Difference, Pool, label_of};
+pub use survey::{Holding, Survey};
 pub use volume::StoreVolume;

@@ -233,6 +233,38 @@ pub struct PoolStatus {
     pub health: Health,
 }
 
+/// Where a pool's space is, in bytes. `usable_bytes` is the sum of all parts, `shared_bytes` apart, which is a part of
+/// parts. How data is parted among volumes and snapshots is as it was counted last; all else is as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolSpace {
+    /// What data and maps can fill: all slabs, without descriptors of batches and the catalog.
+    pub usable_bytes: u64,
+    /// Data that volumes refer to.
+    pub volumes_bytes: u64,
+    /// Data that only snapshots refer to.
+    pub snapshots_bytes: u64,
+    /// Data of deleted volumes and snapshots, about to be given up.
+    pub released_bytes: u64,
+    /// Of these, data that several volumes or snapshots refer to.
+    pub shared_bytes: u64,
+    /// Maps.
+    pub map_bytes: u64,
+    /// Reserved for thick volumes and not yet written.
+    pub reserved_bytes: u64,
+    /// Set aside for maps to change, and for writes under way.
+    pub spare_bytes: u64,
+    /// Held back for collection and deletion: what is left of it.
+    pub headroom_bytes: u64,
+    /// Room that may not be filled, by the pool's limit.
+    pub withheld_bytes: u64,
+    /// Room for new data where dead blocks are collected first.
+    pub collectable_bytes: u64,
+    /// Room for new data otherwise.
+    pub unused_bytes: u64,
+    /// When data was parted among volumes and snapshots, in ms since 1970; none if it was not: all is the volumes' then.
+    pub as_of_unix_ms: Option<u64>,
+}
+
 /// What [`crate::Pool::check`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckReport {

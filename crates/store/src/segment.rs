@@ -45,6 +45,12 @@ impl Segment {
         Self { stream, copies, phase, used: 0, applied: 0, live: 0, pins: 0, damaged: false, suspect: false }
     }
 
+    /// Blocks that were written and that no map points to, descriptors of batches among them. Those of batches under way
+    /// are not in a map yet.
+    pub(crate) fn dead(&self) -> u64 {
+        u64::from(self.applied.saturating_sub(self.live))
+    }
+
     /// Everything written to it is in the map, and nothing more comes.
     pub(crate) fn is_settled(&self) -> bool {
         self.phase == Phase::Sealed && self.applied == self.used

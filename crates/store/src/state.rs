@@ -1,5 +1,6 @@
 //! What the engine knows, under one lock that is held for moments and never across a wait.
 
+use crate::accounts::Accounts;
 use crate::background::Background;
 use crate::catalog::{LogRange, PoolRecord, VolumeRecord};
 use crate::format::keys::FamilyId;
@@ -57,6 +58,8 @@ pub(crate) struct Sums {
     pub(crate) in_memory: u64,
     pub(crate) dirty: u64,
     pub(crate) unfulfilled: u64,
+    /// Of one layer only.
+    pub(crate) mapped: u64,
 }
 
 /// Everything.
@@ -104,6 +107,8 @@ pub(crate) struct State {
     pub(crate) sanitizing: Sanitizing,
     /// What opens encrypted volumes, while the pool is unlocked.
     pub(crate) ciphers: BTreeMap<FamilyId, Arc<Cipher>>,
+    /// Who answers for what.
+    pub(crate) accounts: Accounts,
 }
 
 impl State {
@@ -121,6 +126,7 @@ impl State {
         let before = sums_of(layer);
         let result = change(layer, &mut self.segments);
         let after = sums_of(layer);
+        self.accounts.moved(layer.account, before.nodes + before.mapped, after.nodes + after.mapped);
         let sums = &mut self.sums;
         sums.nodes = sums.nodes + after.nodes - before.nodes;
         sums.in_memory = sums.in_memory + after.in_memory - before.in_memory;
@@ -136,12 +142,14 @@ impl State {
         self.sums.in_memory += sums.in_memory;
         self.sums.dirty += sums.dirty;
         self.sums.unfulfilled += sums.unfulfilled;
+        self.accounts.shape += 1;
         let before = self.layers.insert(id, layer);
         assert!(before.is_none(), "layer numbers are never used twice");
     }
 
     /// Forgets a layer whose map is empty.
     pub(crate) fn remove_layer(&mut self, id: LayerId) {
+        self.accounts.shape += 1;
         let layer = self.layers.remove(&id).expect("a layer is removed once");
         assert!(layer.map.is_empty(), "only empty layers are removed");
         self.sums.unfulfilled -= layer.unfulfilled();
@@ -154,9 +162,14 @@ impl State {
 
     /// Blocks that new data may still take.
     pub(crate) fn room(&self) -> u64 {
+        self.room_within(self.accounts.pool_limit.unwrap_or(u64::MAX))
+    }
+
+    /// The same with no more than `limit` blocks filled.
+    pub(crate) fn room_within(&self, limit: u64) -> u64 {
         let nodes = self.budget.node_charge(self.sums.nodes);
         let taken = self.segments.data_live() + nodes + self.sums.unfulfilled + self.admitted;
-        self.budget.fillable().saturating_sub(taken + self.zero_charge(self.zero_nodes))
+        self.budget.fillable().min(limit).saturating_sub(taken + self.zero_charge(self.zero_nodes))
     }
 
     /// What making `nodes` more map nodes takes of the room.
@@ -240,12 +253,13 @@ impl State {
         self.with_layer(layer, |layer, segments| {
             let mut gained = Run::default();
             let mut lost = Run::default();
-            let mapped = &mut layer.mapped;
+            let (mapped, edits) = (&mut layer.mapped, &mut layer.edits);
             layer.map.edit(leaf, slots, |slot, entry| {
                 let old = std::mem::replace(entry, new(slot, *entry));
                 if old.location == entry.location {
                     return;
                 }
+                *edits += u64::from(entry.location.sort() != old.location.sort());
                 *mapped += u64::from(entry.location.is_mapped());
                 *mapped = mapped.saturating_sub(u64::from(old.location.is_mapped()));
                 pending.change(entry.location, 1);
@@ -347,6 +361,7 @@ fn sums_of(layer: &Layer) -> Sums {
         in_memory: wide(layer.map.in_memory()),
         dirty: wide(layer.map.dirty_count()),
         unfulfilled: layer.unfulfilled(),
+        mapped: layer.mapped,
     }
 }
 

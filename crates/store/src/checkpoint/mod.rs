@@ -312,6 +312,7 @@ impl State {
             self.segments.evacuate(id);
         }
         self.count_zero_nodes();
+        self.assign_layers();
     }
 
     fn undo_cut(&mut self, cut: &Cut) {

@@ -115,6 +115,19 @@ const SHARED_MARK: u64 = 1 << 63;
 /// Bits of a shared block's number: what a map of the highest level covers.
 const SHARED_BITS: u32 = 48;
 
+/// Sorts of locations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LocationSort {
+    /// [`Location::NONE`].
+    None,
+    /// [`Location::ZEROS`].
+    Zeros,
+    /// A block of a segment.
+    Place,
+    /// The number of a shared block.
+    Shared,
+}
+
 impl Location {
     /// Not in this layer: the parent knows.
     pub(crate) const NONE: Self = Self(0);
@@ -160,6 +173,17 @@ impl Location {
     #[must_use]
     pub(crate) fn is_mapped(self) -> bool {
         self.is_place() || self.shared_block().is_some()
+    }
+
+    /// What sort of location it is: two of a sort tell the same of whether there is data, and whether it is shared.
+    #[must_use]
+    pub(crate) fn sort(self) -> LocationSort {
+        match self {
+            Self::NONE => LocationSort::None,
+            Self::ZEROS => LocationSort::Zeros,
+            _ if self.is_place() => LocationSort::Place,
+            _ => LocationSort::Shared,
+        }
     }
 
     /// The number that the block here gets when it is shared, in a pool whose segments have `slab_blocks` blocks; none

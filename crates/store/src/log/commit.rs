@@ -246,6 +246,8 @@ impl State {
     /// Gives back what the admission of `request` holds.
     pub(super) fn let_go(&mut self, request: &super::Request) {
         self.admitted -= request.admitted;
+        let account = self.layers.get(&request.layer).and_then(|layer| layer.account);
+        self.accounts.let_go(account, request.fresh);
         self.touched -= request.touched;
         self.with_layer(request.layer, |layer, _| {
             for leaf in &request.leaves {

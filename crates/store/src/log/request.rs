@@ -79,6 +79,8 @@ pub(crate) struct Request {
     pub(crate) touched: u64,
     /// Blocks admitted for it.
     pub(crate) admitted: u64,
+    /// Blocks that are not mapped yet.
+    pub(crate) fresh: u64,
     pub(crate) durable: bool,
     /// It has one part, which is not cut.
     pub(crate) whole: bool,
@@ -107,11 +109,11 @@ impl Request {
     ) -> Arc<Self> {
         assert!(parts == 1 || !whole, "what is written as a whole is one part");
         let touched = needs.touched();
-        let Needs { leaves, shared, blocks: admitted, .. } = needs;
+        let Needs { leaves, shared, blocks: admitted, fresh, .. } = needs;
         let shared = shared.into_iter().collect();
         let progress = Progress { parts, outcome: Ok(()), changed: false, ended: false, waker: None, guard };
         let progress = Mutex::new(progress);
-        Arc::new(Self { layer, leaves, shared, touched, admitted, durable, whole, progress })
+        Arc::new(Self { layer, leaves, shared, touched, admitted, fresh, durable, whole, progress })
     }
 
     /// A part was cut in two.

@@ -9,12 +9,23 @@ use crate::map::{Find, Next, leaf_of, leaves_of};
 use crate::number::wide;
 use crate::state::{Needed, State, slots_in};
 use block::{ErrorKind, Result};
+use futures_util::future::select;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Checkpoints that a write waits for at most which may give space back.
 const WAITS_FOR_SPACE_MAX: u32 = 2;
+
+/// How long a write waits for space that somebody makes, and how often it looks whether there is some.
+const RELIEF_TIME_MAX: Duration = Duration::from_secs(10);
+const RELIEF_LOOK: Duration = Duration::from_millis(50);
+
+/// Why a volume may not take more, though there may be more.
+const LIMIT_REACHED: &str =
+    "lets the volume take no more: it has reached its limit; delete snapshots, unmap, or raise the limit";
 
 /// A write that is ready for the log.
 pub(crate) struct Write {
@@ -36,6 +47,8 @@ enum Attempt {
     Wait,
     /// There is no space, but the next checkpoint gives some back.
     WaitForSpace,
+    /// There is no space, but somebody makes some.
+    WaitForRelief,
 }
 
 /// What has to be started for a write that was queued.
@@ -65,10 +78,25 @@ impl Engine {
     pub(crate) async fn write(self: &Arc<Self>, write: Write) -> Result<()> {
         let mut write = Some(write);
         let mut waits_for_space = WAITS_FOR_SPACE_MAX;
+        let mut relief_until: Option<Duration> = None;
         loop {
             let times = self.room_made.times();
-            let attempt = self.state().attempt(self, &mut write, waits_for_space > 0)?;
+            let patient = relief_until.is_none_or(|until| self.runtime.now() < until);
+            let (attempt, low) = {
+                let mut state = self.state();
+                let attempt = state.attempt(self, &mut write, waits_for_space > 0, patient)?;
+                (attempt, state.notice_low())
+            };
+            if low {
+                self.shortage.happen();
+            }
             match attempt {
+                Attempt::WaitForRelief => {
+                    relief_until.get_or_insert_with(|| self.runtime.now() + RELIEF_TIME_MAX);
+                    self.shortage.happen();
+                    let made = pin!(self.room_made.after(times));
+                    _ = select(made, self.runtime.sleep(RELIEF_LOOK)).await;
+                }
                 Attempt::Load(needed) => self.load(needed).await?,
                 Attempt::WaitForSpace => {
                     waits_for_space -= 1;
@@ -134,7 +162,13 @@ impl Engine {
 }
 
 impl State {
-    fn attempt(&mut self, engine: &Engine, slot: &mut Option<Write>, may_wait: bool) -> Result<Attempt> {
+    fn attempt(
+        &mut self,
+        engine: &Engine,
+        slot: &mut Option<Write>,
+        may_wait: bool,
+        patient: bool,
+    ) -> Result<Attempt> {
         if let Some(refusal) = self.refusal(&engine.name) {
             return Err(refusal);
         }
@@ -172,6 +206,12 @@ impl State {
             return Err(engine.error(ErrorKind::Invalid, "blocks that were to be shared cannot be"));
         }
         let thick = self.layers.get(&write.layer).is_some_and(|layer| layer.reserved > 0);
+        if self.is_beyond_limit(write.layer, &needs) {
+            if patient && self.accounts.relief {
+                return Ok(Attempt::WaitForRelief);
+            }
+            return Err(engine.error(ErrorKind::NoSpace, LIMIT_REACHED));
+        }
         if thick {
             needs.blocks = 0;
         } else if needs.blocks + self.node_charge(needs.nodes) > self.room()
@@ -181,6 +221,9 @@ impl State {
                 self.background.space_wanted = true;
                 return Ok(Attempt::WaitForSpace);
             }
+            if patient && self.accounts.relief {
+                return Ok(Attempt::WaitForRelief);
+            }
             return Err(engine.error(
                 ErrorKind::NoSpace,
                 "is full; delete or unmap something, or add space, and write again",
@@ -188,6 +231,12 @@ impl State {
         }
         let write = slot.take().expect("a write is queued once");
         Ok(self.enqueue(engine, write, needs))
+    }
+
+    /// The volume of `layer` may not take what is needed.
+    fn is_beyond_limit(&self, layer: LayerId, needs: &Needs) -> bool {
+        let account = self.layers.get(&layer).and_then(|layer| layer.account);
+        needs.fresh > 0 && self.accounts.is_beyond(account, needs.fresh + needs.nodes)
     }
 
     /// Counts what writing data needs; names the first node that has to be loaded to know.
@@ -204,12 +253,15 @@ impl State {
             if let Some(entries) = map.leaf(leaf) {
                 let free = entries[slots.clone()].iter().filter(|entry| !entry.location.is_place());
                 needs.blocks += wide(free.count());
+                let fresh = entries[slots.clone()].iter().filter(|entry| !entry.location.is_mapped());
+                needs.fresh += wide(fresh.count());
                 needs.released.extend(leaves_referred_to(&entries[slots]));
             } else {
                 if let Find::Load(load) = map.find(leaf) {
                     return Err(Needed { layer, load });
                 }
                 needs.blocks += wide(slots.len());
+                needs.fresh += wide(slots.len());
                 needs.nodes += map.nodes_to_create(leaf);
             }
             needs.leaves.push(leaf);
@@ -269,6 +321,8 @@ impl State {
             self.map(layer).expect("the layer of a volume exists").pin(*leaf);
         }
         self.admitted += needs.blocks;
+        let account = self.layers.get(&layer).and_then(|layer| layer.account);
+        self.accounts.admit(account, needs.fresh);
         self.touched += needs.touched();
         let Write { mut pieces, durable, whole, guard, .. } = write;
         for (_, payload) in &mut pieces {
@@ -363,6 +417,8 @@ pub(in crate::log) struct Needs {
     released: BTreeSet<u64>,
     /// Blocks of data.
     pub(super) blocks: u64,
+    /// Blocks that are not mapped yet, also of copies, which take no blocks of data.
+    pub(super) fresh: u64,
     /// Map nodes.
     nodes: u64,
     /// Blocks that are to be shared cannot be.

@@ -2,10 +2,11 @@
 
 use super::Pool;
 use crate::engine::Engine;
-use crate::format::{BlockAddress, DiskIndex, LayerId, Location, SegmentId};
+use crate::format::{BLOCK_BYTES, BlockAddress, DiskIndex, LayerId, Location, SegmentId};
 use crate::map::{Next, NodeKey};
 use crate::options::CheckReport;
 use crate::state::{Needed, State};
+use crate::survey::Survey;
 use block::Result;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,8 @@ impl Pool {
             let current = slabs.indexes().filter(|disk| self.engine.disks.current(*disk).is_some());
             current.map(|disk| (disk, slabs.counts(disk))).collect()
         };
+        let survey = self.survey(None).await?;
+        self.engine.state().compare_space(&mut tally, &survey);
         self.engine.state().compare(&mut tally, &slabs);
         Ok(tally.report)
     }
@@ -144,6 +147,30 @@ impl State {
             nodes.insert(NodeKey::leaf(leaf).ancestor(level));
         }
         Ok(Some(leaf + 1))
+    }
+
+    /// The parts of the pool's space add up, and what was counted of layers is what segments hold.
+    fn compare_space(&self, tally: &mut Tally, survey: &Survey) {
+        let space = self.space(Some(survey));
+        let sum = space.volumes_bytes
+            + space.snapshots_bytes
+            + space.released_bytes
+            + space.map_bytes
+            + space.reserved_bytes
+            + space.spare_bytes
+            + space.headroom_bytes
+            + space.withheld_bytes
+            + space.collectable_bytes
+            + space.unused_bytes;
+        let held_back = space.headroom_bytes == self.budget.headroom * BLOCK_BYTES;
+        if sum != space.usable_bytes || (self.room() > 0 && !held_back) {
+            tally.problem(format!("the parts of the pool do not add up: {space:?}"));
+        }
+        let by_reference = self.layers.get(&LayerId::SHARED).map_or(0, |layer| layer.mapped);
+        let (counted, said) = (survey.blocks() + by_reference, self.segments.data_live());
+        if counted != said {
+            tally.problem(format!("volumes and snapshots hold {counted} blocks, the account says {said}"));
+        }
     }
 
     fn compare(&self, tally: &mut Tally, disks: &[(DiskIndex, (u32, u32, u64))]) {

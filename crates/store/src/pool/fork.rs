@@ -32,6 +32,8 @@ struct Plan {
     /// New layers.
     made: Vec<(LayerId, LayerRecord)>,
     volumes: Vec<(VolumeId, VolumeRecord)>,
+    /// New snapshots, with the volumes that they are of.
+    owned: Vec<(VolumeId, VolumeId)>,
     /// Blocks that thick volumes need once more.
     thick_blocks: u64,
     /// Map nodes for unmapping that are needed no more, and from now on.
@@ -208,6 +210,7 @@ impl Plan {
             frozen: Vec::new(),
             made: Vec::new(),
             volumes: Vec::new(),
+            owned: Vec::new(),
             thick_blocks: 0,
             nodes_replaced: 0,
             nodes_counted: 0,
@@ -247,7 +250,9 @@ impl Plan {
             self.nodes_counted += if record.thick { 0 } else { state.zero_nodes_on(Some(base)) };
         }
         let mut top = base;
-        if fork == Fork::Clone {
+        if fork == Fork::Snapshot {
+            self.owned.push((new, state.accounts.owner(&source)));
+        } else {
             top = self.push(base);
             self.nodes_counted += state.zero_nodes_on(Some(base));
         }
@@ -258,6 +263,7 @@ impl Plan {
         let (id, record) = volume;
         let _ = self.freeze(state, &record);
         self.volumes.push((safety, VolumeRecord { thick: false, ..record }));
+        self.owned.push((safety, id));
         let top = self.push(to);
         self.volumes.push((id, VolumeRecord { top, ..record }));
         self.nodes_counted += if record.thick { 0 } else { state.zero_nodes_on(Some(to)) };
@@ -293,6 +299,9 @@ impl Plan {
                     state.volumes.insert(id, VolumeEntry { record, shared });
                 }
             }
+        }
+        for (snapshot, owner) in self.owned {
+            state.accounts.set_owner(snapshot, owner);
         }
         state.set_reservations();
     }

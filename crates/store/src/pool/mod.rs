@@ -6,7 +6,9 @@ mod detach;
 mod diff;
 mod fork;
 mod keys;
+mod limits;
 mod open;
+mod space;
 mod status;
 mod volumes;
 
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 /// A pool, open. Its background work ends with [`Pool::close`].
 pub struct Pool {
-    engine: Arc<Engine>,
+    pub(crate) engine: Arc<Engine>,
 }
 
 /// Which pool `disk` is part of, if any. Reads through the runtime's blocking threads.

@@ -413,6 +413,7 @@ fn state_of(image: &Image, label: &Label, options: &PoolOptions, slabs: &SharedS
         background: Background::default(),
         sanitizing: Sanitizing::new(&image.sanitizing),
         ciphers: BTreeMap::new(),
+        accounts: crate::accounts::Accounts::default(),
     };
     for (id, record) in &image.layers {
         state.insert_layer(*id, Layer::new(*record));

@@ -216,6 +216,7 @@ impl Engine {
         let mut closed = None;
         self.transact(prepare, |state, (shared, sanitizing)| {
             state.volumes.remove(&id);
+            state.accounts.forget(&id);
             shared.close();
             closed = Some(shared);
             state.sanitizing.take_in(sanitizing);
@@ -248,6 +249,7 @@ impl State {
             self.with_layer(id, |layer, _| layer.reserved = if layer.record.frozen { 0 } else { reserved });
         }
         self.count_zero_nodes();
+        self.assign_layers();
     }
 }
 

@@ -222,9 +222,10 @@ impl Volume for StoreVolume {
     fn resources(&self) -> Option<Resources> {
         let used_bytes = self.mapped_bytes();
         let state = self.engine.state();
+        let available = state.room_of(&self.shared.id).map_or(state.room(), |room| room.min(state.room()));
         Some(Resources {
             pool_bytes: state.budget.fillable() * BLOCK_BYTES,
-            available_bytes: state.room() * BLOCK_BYTES,
+            available_bytes: available * BLOCK_BYTES,
             used_bytes,
         })
     }
