@@ -149,6 +149,73 @@ def extended():
     session.logout()
 
 
+@check("a volume at its limit fails like a full pool, others go on, and a higher limit helps without a new login")
+def limited():
+    small = Server()
+    small.start()
+    small.pool(size="1GiB")
+    thin_iqn, _ = small.volume("thin", "512MiB")
+    other_iqn, _ = small.volume("other", "512MiB")
+    small.cli("volume", "set", "thin", "--limit", "100MiB")
+    state.update(written=set(), size=512 << 20)
+    session = Host(small.host, small.port, INITIATOR, thin_iqn)
+    session.ready()
+    number, result = fill(session, 0)
+    expect(result is not None and iscsi.sense_code(result) == FULL, f"after {number} MiB: {result}")
+    expect(95 <= number <= 100, f"{number} MiB fitted into a limit of 100")
+    expect(session.write(0, chunk(0)).status == iscsi.GOOD, "an overwrite fails")
+    other = Host(small.host, small.port, INITIATOR, other_iqn)
+    other.ready()
+    for n in range(150):
+        expect(other.write(n * CHUNK // 512, chunk(n)).status == iscsi.GOOD, f"another volume fails at {n} MiB")
+    expect(any("limit" in warning for warning in small.json("status")["warnings"]), "no warning in the status")
+    small.kill()
+    small.start()
+    session = Host(small.host, small.port, INITIATOR, small.address("thin")[0])
+    session.ready()
+    result = session.write(300 * CHUNK // 512, chunk(300))
+    expect(iscsi.sense_code(result) == FULL, "the limit is forgotten after a restart")
+    small.cli("volume", "set", "thin", "--limit", "200MiB")
+    for n in range(number, 150):
+        expect(session.write(n * CHUNK // 512, chunk(n)).status == iscsi.GOOD, f"{n} MiB do not fit into 200")
+    space = small.json("pool", "show", "p")["space"]
+    parts = sum(bytes for name, bytes in space.items() if name not in ("total_bytes", "shared_bytes", "as_of_unix_ms"))
+    expect(parts == space["total_bytes"], f"the parts of the pool do not add up: {space}")
+    small.stop()
+
+
+@check("snapshots go, the oldest first, before writes fail for want of space")
+def snapshots_go():
+    small = Server()
+    small.start()
+    small.pool(size="768MiB")
+    iqn, _ = small.volume("db", "128MiB")
+    small.cli("volume", "set", "db", "--on-short", "delete-oldest-of-all")
+    session = Host(small.host, small.port, INITIATOR, iqn)
+    session.ready()
+    for turn in range(16):  # 16 times 100 MiB that snapshots would keep
+        if turn == 8:
+            small.kill()
+            small.start()
+            session = Host(small.host, small.port, INITIATOR, small.address("db")[0])
+            session.ready()
+        for n in range(100):
+            result = session.write(n * CHUNK // 512, chunk(n + turn))
+            expect(result.status == iscsi.GOOD, f"round {turn}, MiB {n}: {result.status:#x} {iscsi.sense_code(result)}")
+        small.cli("snapshot", "create", "db", "--name", f"s{turn}")
+        if turn == 0:
+            small.cli("snapshot", "keep", "db@s0")
+    names = [snapshot["name"] for snapshot in small.json("snapshot", "list", "db")]
+    expect(names[0] == "s0", f"the one that is kept is gone: {names}")
+    expect(names[1:] == [f"s{n}" for n in range(17 - len(names), 16)], f"not the oldest went: {names}")
+    dropped = small.json("volume", "show", "db")["rules"]["dropped"]
+    expect(dropped and dropped["count"] == 16 - len(names) > 0, f"{dropped}, and there are {names}")
+    note(f"{dropped['count']} of 16 snapshots went")
+    wrong = [n for n in range(100) if session.read(n * CHUNK // 512, CHUNK // 512).data != chunk(n + 15)]
+    expect(not wrong, f"chunks {wrong[:10]} read back other than written")
+    small.stop()
+
+
 @check("a thick volume keeps its space while others fill the pool")
 def thick():
     keeper = Server()

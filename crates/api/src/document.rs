@@ -10,7 +10,7 @@ use crate::portals::{
 use crate::reservations::Reservations;
 use crate::schedules::{CreateSchedule, Schedule, UpdateSchedule};
 use crate::snapshots::{
-    CloneVolume, CreateSnapshots, DiffRequest, Difference, Rollback, Snapshot, SnapshotsMade,
+    CloneVolume, CreateSnapshots, DiffRequest, Difference, Rollback, Snapshot, SnapshotsMade, UpdateSnapshot,
 };
 use crate::targets::{CreateTarget, MapRequest, Target};
 use crate::types::{
@@ -74,6 +74,7 @@ operations! {
     snapshot_list: get "/v1/snapshots" "snapshots" "All snapshots, by volume" () => Vec<Snapshot>;
     snapshot_create: post "/v1/snapshots" "snapshots" "Makes snapshots of volumes, all at one instant" () body CreateSnapshots => SnapshotsMade;
     snapshot_show: get "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "One snapshot" ("volume", "snapshot") => Snapshot;
+    snapshot_update: patch "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "Keeps a snapshot from being deleted by schedules and for want of space, or not" ("volume", "snapshot") body UpdateSnapshot => Change<Snapshot>;
     snapshot_delete: delete "/v1/volumes/{volume}/snapshots/{snapshot}" "snapshots" "Deletes a snapshot; clones of it stay" ("volume", "snapshot") => Change<Snapshot>;
     volume_grant: put "/v1/volumes/{volume}/grants/{host}" "volumes" "Lets a host use a volume" ("volume", "host") body GrantRequest => Change<Volume>;
     volume_revoke: delete "/v1/volumes/{volume}/grants/{host}" "volumes" "Takes a volume away from a host" ("volume", "host") => Change<Volume>;

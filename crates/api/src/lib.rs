@@ -15,6 +15,7 @@ mod reservations;
 mod schedules;
 mod sessions;
 mod snapshots;
+mod space;
 mod targets;
 mod types;
 
@@ -33,7 +34,11 @@ pub use schedules::{CreateSchedule, KeepSnapshots, Schedule, UpdateSchedule};
 pub use sessions::{Connection, ConnectionState};
 pub use snapshots::{
     ByteRange, CloneVolume, CreateSnapshots, Detachment, DiffRequest, Difference, Rollback, Snapshot,
-    SnapshotsMade, VolumeOrigin,
+    SnapshotsMade, UpdateSnapshot, VolumeOrigin,
+};
+pub use space::{
+    Dropped, Forecast, Growth, OnShort, PoolRules, PoolSpace, UpdatePoolRules, UpdateVolumeRules,
+    VolumeRules, VolumeSpace,
 };
 pub use targets::{CreateTarget, MapRequest, Target, TargetVolume, VolumeTarget};
 pub use types::{

@@ -1,7 +1,7 @@
 //! Snapshots of volumes, and clones.
 
 use crate::client::segment;
-use crate::{Change, Client, ClientError, Outcome, Volume};
+use crate::{Change, Client, ClientError, Outcome, Volume, VolumeSpace};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,6 +22,9 @@ pub struct Snapshot {
     /// What was written to the volume between the snapshot before, or the volume's start, and this one; zero while the
     /// pool is offline.
     pub written_bytes: u64,
+    /// What it holds of its pool; none if that was not counted.
+    #[serde(default)]
+    pub space: Option<VolumeSpace>,
     /// Names of the volumes that were cloned from it.
     #[serde(default)]
     pub clones: Vec<String>,
@@ -31,8 +34,19 @@ pub struct Snapshot {
     /// The schedule that made it.
     #[serde(default)]
     pub schedule: Option<String>,
+    /// Neither schedules nor want of space delete it.
+    #[serde(default)]
+    pub kept: bool,
     /// When it was made.
     pub created_unix_ms: u64,
+}
+
+/// What is to change about a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateSnapshot {
+    /// Whether it is kept from schedules and from want of space.
+    pub kept: bool,
 }
 
 /// Snapshots to be made, all at one instant.
@@ -168,6 +182,19 @@ impl Client {
     /// See [`Client::status`]; `exists` for the name.
     pub async fn create_snapshots(&self, request: &CreateSnapshots) -> Result<SnapshotsMade, ClientError> {
         self.send(Method::POST, "/snapshots", Some(request)).await
+    }
+
+    /// Keeps a snapshot from being deleted by schedules and for want of space, or not any more.
+    ///
+    /// # Errors
+    /// See [`Client::status`].
+    pub async fn update_snapshot(
+        &self,
+        volume: &str,
+        snapshot: &str,
+        request: UpdateSnapshot,
+    ) -> Result<Change<Snapshot>, ClientError> {
+        self.send(Method::PATCH, &path(volume, snapshot), Some(&request)).await
     }
 
     /// Deletes a snapshot. Clones of it stay.

@@ -4,6 +4,9 @@ use crate::chap::Chap;
 use crate::keys::{KeySecret, PoolEncryption, VolumeEncryption};
 use crate::sessions::Connection;
 use crate::snapshots::{Detachment, VolumeOrigin};
+use crate::space::{
+    Forecast, PoolRules, PoolSpace, UpdatePoolRules, UpdateVolumeRules, VolumeRules, VolumeSpace,
+};
 use crate::targets::VolumeTarget;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -120,6 +123,15 @@ pub struct Pool {
     pub used_bytes: u64,
     /// What can still be written before the pool is full.
     pub free_bytes: u64,
+    /// Where its space is; none while offline.
+    #[serde(default)]
+    pub space: Option<PoolSpace>,
+    /// How much of it may be filled, and what becomes of snapshots when space is short.
+    #[serde(default)]
+    pub rules: PoolRules,
+    /// When it will be full.
+    #[serde(default)]
+    pub forecast: Forecast,
     /// Hosts and the administrator are warned when so many percent are taken; none: never.
     pub warn_percent: Option<u8>,
     /// Sum of the sizes of all volumes.
@@ -155,6 +167,9 @@ pub struct UpdatePool {
     /// Warn when so many percent are taken, 1 to 99; 0: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warn_percent: Option<u8>,
+    /// How much of it may be filled, and what becomes of snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<UpdatePoolRules>,
 }
 
 /// More space for a pool, by growing a disk that it has.
@@ -249,6 +264,15 @@ pub struct Volume {
     /// Of it written since its last snapshot, or since the volume was made or cloned.
     #[serde(default)]
     pub written_bytes: u64,
+    /// What it holds of its pool; none if that was not counted.
+    #[serde(default)]
+    pub space: Option<VolumeSpace>,
+    /// How much it and its snapshots may take, and what becomes of these when space is short.
+    #[serde(default)]
+    pub rules: VolumeRules,
+    /// When it will take all of its size, or of its limit.
+    #[serde(default)]
+    pub forecast: Forecast,
     /// Number of its snapshots.
     #[serde(default)]
     pub snapshots: u32,
@@ -352,6 +376,9 @@ pub struct UpdateVolume {
     /// Whether it is a template. Refused while hosts that may write use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<bool>,
+    /// How much it and its snapshots may take, and what becomes of these when space is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<UpdateVolumeRules>,
 }
 
 /// How a host may use a volume.

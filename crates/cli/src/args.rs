@@ -4,6 +4,7 @@ mod keys;
 mod pool;
 mod schedule;
 mod snapshot;
+mod space;
 mod targets;
 mod volume;
 
@@ -16,6 +17,8 @@ pub(crate) use keys::{Key, KeyOptions};
 pub(crate) use pool::Pool;
 pub(crate) use schedule::Schedule;
 pub(crate) use snapshot::Snapshot;
+use space::percent;
+pub(crate) use space::{PoolSpace, VolumeSpace};
 pub(crate) use targets::Target;
 pub(crate) use volume::{Cache, Volume};
 
@@ -431,16 +434,6 @@ fn scratch_range(text: &str) -> Result<::validate::ScratchRange, String> {
     let (lba, blocks) = text.split_once(':').ok_or("write LBA:BLOCKS, for example 0:262144")?;
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
     Ok(::validate::ScratchRange { lba: number(lba)?, blocks: number(blocks)? })
-}
-
-/// `80%`, `80`, or `off`, which is 0.
-fn percent(text: &str) -> Result<u8, String> {
-    let number = text.strip_suffix('%').unwrap_or(text);
-    match (text, number.parse()) {
-        ("off", _) => Ok(0),
-        (_, Ok(percent @ 1..=99)) => Ok(percent),
-        _ => Err("write 1% to 99%, or off".to_owned()),
-    }
 }
 
 fn size(text: &str) -> Result<u64, String> {

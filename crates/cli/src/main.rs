@@ -16,6 +16,7 @@ mod portals;
 mod reference;
 mod schedules;
 mod snapshots;
+mod space;
 mod status;
 mod targets;
 mod validate;

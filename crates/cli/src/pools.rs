@@ -31,10 +31,14 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
                 format!("Pool {name} {verb} {}, {} of it free.", size(*size_bytes), size(*free_bytes))
             })
         }
-        Verb::Set { pool, warn } => {
-            let change = client.update_pool(&pool, &UpdatePool { warn_percent: Some(warn) }).await?;
+        Verb::Set { pool, warn, space } => {
+            let request = UpdatePool { warn_percent: warn, rules: space.update() };
+            let change = client.update_pool(&pool, &request).await?;
             out.print(&change, |change| {
-                format!("Pool {} warns: {}.", change.item.name, warning(&change.item))
+                let rules = crate::space::pool_rules(&change.item.rules);
+                let rules = rules.into_iter().map(|(name, value)| format!("\n{name}: {value}"));
+                let rules = rules.collect::<String>();
+                format!("Pool {} warns: {}.{rules}", change.item.name, warning(&change.item))
             })
         }
         Verb::Unlock { pool, key } => keys::unlock(client, &pool, &key, out).await,
@@ -133,6 +137,7 @@ fn show(pool: &Pool) -> String {
         ("Size", size(pool.size_bytes)),
         ("Used", size(pool.used_bytes)),
         ("Free", size(pool.free_bytes)),
+        ("Growth", crate::space::forecast(&pool.forecast)),
         ("Warns", warning(pool)),
         ("Provisioned", size(pool.provisioned_bytes)),
         ("Volumes", pool.volumes.to_string()),
@@ -140,6 +145,8 @@ fn show(pool: &Pool) -> String {
         ("Created", format!("{} ago", ago(pool.created_unix_ms))),
         ("Identity", pool.id.clone()),
     ];
+    pairs.extend(crate::space::pool_rules(&pool.rules));
+    pairs.extend(pool.space.iter().flat_map(crate::space::parts));
     pairs.extend(
         pool.disks
             .iter()

@@ -2,7 +2,7 @@
 
 use crate::args::Snapshot as Verb;
 use crate::output::{self, Output, ago, properties, size, table};
-use api::{Change, Client, CreateSnapshots, Problem, Rollback, Snapshot, SnapshotsMade};
+use api::{Change, Client, CreateSnapshots, Problem, Rollback, Snapshot, SnapshotsMade, UpdateSnapshot};
 
 pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), Problem> {
     match verb {
@@ -18,6 +18,14 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         Verb::Rollback { snapshot: name, force } => {
             let change = client.roll_back(&name.volume, &name.snapshot, force).await?;
             out.print(&change, |change| rolled_back(change, &name.snapshot))
+        }
+        Verb::Keep { snapshot: name, off } => {
+            let request = UpdateSnapshot { kept: !off };
+            let change = client.update_snapshot(&name.volume, &name.snapshot, request).await?;
+            out.print(&change, |change| match change.item.kept {
+                true => format!("Snapshot {} is kept until somebody deletes it.", full(&change.item)),
+                false => format!("Snapshot {} may go like others.", full(&change.item)),
+            })
         }
         Verb::Delete { snapshots } => {
             for name in snapshots {
@@ -63,12 +71,13 @@ fn list(snapshots: &[Snapshot]) -> String {
             full(snapshot),
             size(snapshot.size_bytes),
             size(snapshot.written_bytes),
+            crate::space::unique(snapshot.space),
             format!("{} ago", ago(snapshot.created_unix_ms)),
             output::list(&snapshot.clones),
         ]
     };
     let rows: Vec<_> = snapshots.iter().map(row).collect();
-    table(&["SNAPSHOT", "SIZE", "WRITTEN", "MADE", "CLONES"], &rows)
+    table(&["SNAPSHOT", "SIZE", "WRITTEN", "UNIQUE", "MADE", "CLONES"], &rows)
 }
 
 fn show(snapshot: &Snapshot) -> String {
@@ -77,7 +86,9 @@ fn show(snapshot: &Snapshot) -> String {
         ("Pool", snapshot.pool.clone()),
         ("Size", size(snapshot.size_bytes)),
         ("Written", format!("{} since the snapshot before", size(snapshot.written_bytes))),
+        ("Holds", crate::space::holds(snapshot.space)),
         ("Schedule", snapshot.schedule.clone().unwrap_or_default()),
+        ("Kept", if snapshot.kept { "until somebody deletes it".to_owned() } else { String::new() }),
         ("Clones", output::list(&snapshot.clones)),
         ("Same instant", snapshot.together.join(", ")),
         ("Made", format!("{} ago", ago(snapshot.created_unix_ms))),

@@ -33,18 +33,17 @@ pub(crate) async fn run(client: &Client, verb: Verb, out: Output) -> Result<(), 
         }
         Verb::Rename { volume, name } => {
             let request = UpdateVolume { name: Some(name), ..UpdateVolume::default() };
-            out.print(&client.update_volume(&volume, &request).await?, |change| {
-                format!(
-                    "Volume {volume} is now {}. Hosts still know it as {}.",
-                    change.item.name, change.item.iqn
-                )
-            })
+            out.print(&client.update_volume(&volume, &request).await?, |change| renamed(change, &volume))
         }
-        Verb::Set { volume, warn, offload, read_only, template } => {
-            let offload = offload.map(Into::into);
-            let (read_only, template) = (read_only.map(Into::into), template.map(Into::into));
-            let request =
-                UpdateVolume { warn_percent: warn, offload, read_only, template, ..UpdateVolume::default() };
+        Verb::Set { volume, warn, offload, read_only, template, space } => {
+            let request = UpdateVolume {
+                warn_percent: warn,
+                offload: offload.map(Into::into),
+                read_only: read_only.map(Into::into),
+                template: template.map(Into::into),
+                rules: space.update(),
+                ..UpdateVolume::default()
+            };
             out.print(&client.update_volume(&volume, &request).await?, set)
         }
         Verb::Delete { volume, force, with_snapshots: false } => {
@@ -97,12 +96,19 @@ fn created(change: &Change<Volume>) -> String {
     )
 }
 
+fn renamed(change: &Change<Volume>, former: &str) -> String {
+    format!("Volume {former} is now {}. Hosts still know it as {}.", change.item.name, change.item.iqn)
+}
+
 fn set(change: &Change<Volume>) -> String {
     let volume = &change.item;
     let warns = output::warning(volume.warn_percent);
     let switch = if volume.offload { "on" } else { "off" };
     let protected = protection(volume).map_or_else(String::new, |what| format!("; {what}"));
-    format!("Volume {} warns: {warns}; copy offload: {switch}{protected}.", volume.name)
+    let rules = crate::space::volume_rules(&volume.rules);
+    let rules = rules.into_iter().map(|(name, value)| format!("\n{name}: {value}"));
+    let rules = rules.collect::<String>();
+    format!("Volume {} warns: {warns}; copy offload: {switch}{protected}.{rules}", volume.name)
 }
 
 /// How a volume is protected from writes, if it is.
@@ -204,7 +210,11 @@ fn origin(volume: &Volume) -> String {
 fn snapshots(volume: &Volume) -> String {
     match volume.snapshots {
         0 => String::new(),
-        number => format!("{number}; {} written since the last", size(volume.written_bytes)),
+        number => format!(
+            "{number}; {}{} written since the last",
+            crate::space::kept(volume.space),
+            size(volume.written_bytes)
+        ),
     }
 }
 
@@ -313,6 +323,8 @@ fn show(volume: &Volume) -> String {
         ("Pool", volume.pool.clone()),
         ("Size", size(volume.size_bytes)),
         ("Used", size(volume.used_bytes)),
+        ("Holds", crate::space::holds(volume.space)),
+        ("Growth", crate::space::forecast(&volume.forecast)),
         ("Type", provisioning(volume).to_owned()),
         ("Encryption", encryption(volume).to_owned()),
         ("Protected", protection(volume).unwrap_or_default().to_owned()),
@@ -331,6 +343,8 @@ fn show(volume: &Volume) -> String {
         ("Created", format!("{} ago", ago(volume.created_unix_ms))),
         ("Identity", volume.id.clone()),
     ];
+    let at = pairs.iter().position(|(name, _)| *name == "Block size").unwrap_or(pairs.len());
+    pairs.splice(at..at, crate::space::volume_rules(&volume.rules));
     pairs.retain(|(_, value)| !value.is_empty());
     properties(&pairs)
 }

@@ -169,6 +169,7 @@ mod tests {
     fn volume(state: &mut State, number: u8, grants: &[(HostId, bool)]) -> VolumeId {
         let id = VolumeId::from_random([number; 16]);
         let record = VolumeRecord {
+            rules: crate::VolumeRules::default(),
             warn_percent: None,
             read_only: false,
             template: false,

@@ -1,6 +1,8 @@
 //! What the model asks of a pool engine.
 
-use crate::{Cache, Error, ErrorKind, KeyChange, PoolId, PoolKeys, PoolSecret, Result, VolumeId};
+use crate::{
+    Cache, Error, ErrorKind, Holding, KeyChange, PoolId, PoolKeys, PoolSecret, PoolSpace, Result, VolumeId,
+};
 use block::{BoxFuture, ByteRange, Media, Volume};
 use std::sync::Arc;
 
@@ -202,6 +204,44 @@ pub trait PoolEngine: Send + Sync + 'static {
 
     /// Space that a volume's data takes, in bytes.
     fn volume_used_bytes(&self, id: VolumeId) -> u64;
+
+    /// Where its space is.
+    fn space(&self) -> PoolSpace;
+
+    /// What a volume or snapshot held when that was last counted; none if it was not.
+    fn holding(&self, id: VolumeId) -> Option<Holding>;
+
+    /// Counts what volumes and snapshots hold, if that has changed and was not counted just now.
+    ///
+    /// # Errors
+    /// `Offline` if the pool is being closed.
+    fn count_space(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Which volumes snapshots are of, as snapshot and volume.
+    fn set_owners(&self, owners: Vec<(VolumeId, VolumeId)>);
+
+    /// When a volume was made, in ms since 1970, and how much it and its snapshots may take, in bytes; none for as much as
+    /// there is. Not kept.
+    fn set_limit(&self, id: VolumeId, since_unix_ms: u64, bytes: Option<u64>);
+
+    /// How much of the pool's size may be filled, in bytes; none for all. Not kept.
+    fn set_pool_limit(&self, bytes: Option<u64>);
+
+    /// What a volume with a limit and its snapshots have taken, in bytes; none without one.
+    fn taken_bytes(&self, id: VolumeId) -> Option<u64>;
+
+    /// Has space be called short when there is no more left than `low_bytes`; with `relief`, writes that find no room wait
+    /// a while for somebody to make some. Not kept.
+    fn watch_space(&self, low_bytes: u64, relief: bool);
+
+    /// How often space was short.
+    fn shortages(&self) -> u64;
+
+    /// Is ready once space was short more than `times` times.
+    fn shortage_after(&self, times: u64) -> BoxFuture<'_, ()>;
+
+    /// Deleted volumes and snapshots still give space back.
+    fn is_giving_back(&self) -> bool;
 
     /// Grows a volume and changes the record: both or none.
     ///

@@ -1,5 +1,6 @@
 //! The group's file: what outlives the process and belongs to no single pool.
 
+use crate::growth::GrowthRecord;
 use crate::{
     Error, ErrorKind, GroupRecord, HostId, HostRecord, InitiatorName, PoolId, PoolRecord, PortalSet, Result,
     ScheduleId, ScheduleRecord, TargetRecord, VolumeId, VolumeRecord,
@@ -23,6 +24,8 @@ const TARGETS: Table = TableDefinition::new("targets");
 
 /// Schedules of snapshots.
 const SCHEDULES: Table = TableDefinition::new("schedules");
+/// Samples of what pools and volumes took.
+const GROWTH: Table = TableDefinition::new("growth");
 
 /// The version of records that this build reads and writes.
 const VERSION: u32 = 1;
@@ -42,6 +45,7 @@ pub(crate) struct Contents {
     pub(crate) portals: PortalSet,
     pub(crate) targets: Vec<TargetRecord>,
     pub(crate) schedules: Vec<ScheduleRecord>,
+    pub(crate) growth: Vec<GrowthRecord>,
 }
 
 /// One change to the file.
@@ -58,6 +62,8 @@ pub(crate) enum FileChange {
     RemoveTarget(InitiatorName),
     PutSchedule(ScheduleRecord),
     RemoveSchedule(ScheduleId),
+    PutGrowth(GrowthRecord),
+    RemoveGrowth(String),
 }
 
 impl GroupFile {
@@ -103,6 +109,7 @@ impl GroupFile {
             portals: self.read_all(PORTALS)?.pop().unwrap_or_default(),
             targets: self.read_all(TARGETS)?,
             schedules: self.read_all(SCHEDULES)?,
+            growth: self.read_all(GROWTH)?,
         })
     }
 
@@ -127,6 +134,8 @@ impl GroupFile {
                     (SCHEDULES, record.id.to_string(), Some(self.encode(record)?))
                 }
                 FileChange::RemoveSchedule(id) => (SCHEDULES, id.to_string(), None),
+                FileChange::PutGrowth(record) => (GROWTH, record.object.clone(), Some(self.encode(record)?)),
+                FileChange::RemoveGrowth(object) => (GROWTH, object.clone(), None),
             });
         }
         self.write(|transaction| {
@@ -234,6 +243,7 @@ mod tests {
             disks: vec!["/dev/sdb".to_owned()],
             volatile: false,
             key_file: None,
+            rules: crate::PoolRules::default(),
             created_unix_ms: 1,
         }
     }

@@ -35,6 +35,8 @@ pub struct Group {
     pub(crate) changes: tokio::sync::Mutex<()>,
     /// A schedule was made or changed.
     pub(crate) schedules_changed: tokio::sync::Notify,
+    /// Snapshots, or what becomes of them when space is short, changed.
+    pub(crate) space_changed: tokio::sync::Notify,
     file: Arc<GroupFile>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) frontend: Arc<dyn Frontend>,
@@ -61,6 +63,7 @@ impl Group {
         let key = blocking(&*runtime, move || SecretKey::load(key_file, (!sealed).then_some(random))).await?;
         let mut state = State::new(contents.group);
         state.hosts = contents.hosts.into_iter().map(|host| (host.id, host)).collect();
+        state.growth = contents.growth.into_iter().map(|record| (record.object.clone(), record)).collect();
         state.portals = contents.portals;
         state.targets = contents.targets.into_iter().map(|target| (target.iqn.clone(), target)).collect();
         state.schedules = contents.schedules.into_iter().map(|record| (record.id, record)).collect();
@@ -79,6 +82,7 @@ impl Group {
             key: Arc::new(key),
             changes: tokio::sync::Mutex::new(()),
             schedules_changed: tokio::sync::Notify::new(),
+            space_changed: tokio::sync::Notify::new(),
             file,
             engine,
             frontend,

@@ -5,12 +5,14 @@
 //! over the real engine and over the simulated one in [`simulated`].
 
 mod access;
+mod accounting;
 mod chap;
 mod engine;
 mod error;
 mod file;
 mod frontend;
 mod group;
+mod growth;
 mod hosts;
 mod identity;
 mod isns;
@@ -19,6 +21,7 @@ mod names;
 mod network;
 mod pools;
 mod portals;
+mod pressure;
 mod records;
 mod reservations;
 mod schedules;
@@ -27,12 +30,14 @@ mod secret_key;
 pub mod simulated;
 mod snapshots;
 mod space;
+mod space_rules;
 mod state;
 mod targets;
 mod utc;
 mod volumes;
 
 pub use access::{Access, LoginAttempt, Refusal, reachable_portals};
+pub use accounting::{Holding, PoolSpace};
 pub use chap::{Account, Credential, DiscoveryDemand, NewChap, NewMutual, Secret};
 pub use engine::{
     Detachment, Difference, DiskFacts, Engine, FactChange, NamedFact, PoolEngine, PoolUsage, VolumeSpec,
@@ -41,6 +46,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::GroupFile;
 pub use frontend::{ConnectionFacts, CopyFacts, Frontend, LoginFailures, SessionFacts, SessionId};
 pub use group::{Group, GroupConfig};
+pub use growth::Forecast;
 pub use hosts::{HostUpdate, NewHost};
 pub use identity::{HostId, Naa, PoolId, ScheduleId, SnapshotSetId, VolumeId};
 pub use isns::{IsnsRecord, IsnsServerFacts, IsnsState, NewIsns};
@@ -66,6 +72,7 @@ pub use snapshots::{
     VolumeDifference,
 };
 pub use space::{PoolUpdate, SpaceWarning};
+pub use space_rules::{Dropped, OnShort, PoolRules, PoolRulesUpdate, VolumeRules, VolumeRulesUpdate};
 pub use state::{PoolView, State, VolumeView};
 pub use targets::{
     MappingView, TargetAccess, TargetLun, TargetMapping, TargetRecord, TargetView, UnitAccess,

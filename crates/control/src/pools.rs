@@ -6,8 +6,8 @@ use crate::snapshots::SNAPSHOT_FACT;
 use crate::space::POOL_WARN_PERCENT;
 use crate::state::{PoolEntry, VolumeEntry};
 use crate::{
-    Error, ErrorKind, Force, Group, KeyChange, KeySource, Name, Outcome, PoolEngine, PoolRecord, PoolView,
-    Result, SnapshotRecord, VolumeId, VolumeRecord,
+    Error, ErrorKind, Force, Group, KeyChange, KeySource, Name, Outcome, PoolEngine, PoolRecord, PoolRules,
+    PoolView, Result, SnapshotRecord, VolumeId, VolumeRecord,
 };
 use block::Media;
 use std::collections::BTreeSet;
@@ -93,6 +93,7 @@ impl Group {
             disks: found.iter().map(|disk| disk.path.clone()).collect(),
             volatile: found.iter().any(|disk| disk.media == Media::Memory),
             warn_percent: Some(POOL_WARN_PERCENT),
+            rules: PoolRules::default(),
             created_unix_ms: self.runtime.unix_time_ms(),
         };
         if let Some(secret) = secret {
@@ -111,6 +112,7 @@ impl Group {
         tracing::info!(pool = %record.name, disks = ?record.disks, "pool created");
         let id = record.id;
         self.state.write().pools.insert(id, PoolEntry { record, engine: Ok(engine), opening: false });
+        self.space_changed.notify_one();
         Ok((Outcome::Created, self.pool(&id.to_string())?))
     }
 
@@ -129,6 +131,8 @@ impl Group {
             return Err(Error::new(ErrorKind::NotFound, format!("pool {pool}"), message));
         }
         engine.extend(disk.to_owned()).await?;
+        let record = self.pool(pool)?.record;
+        self.tell_pool_limit(&record, &engine);
         let outcome = if engine.disks() == before { Outcome::Unchanged } else { Outcome::Changed };
         tracing::info!(pool, disk, ?outcome, "pool extended");
         self.tell_of_space(pool);
@@ -158,6 +162,8 @@ impl Group {
         changes.extend(volumes.iter().map(|volume| FileChange::RemoveVolume(*volume)));
         self.persist(changes).await?;
         let mut state = self.state.write();
+        // Whoever waits for a shortage of its space lets go of it, and of its disks.
+        self.space_changed.notify_one();
         state.pools.remove(&id);
         volumes.iter().for_each(|volume| drop(state.volumes.remove(volume)));
         state.snapshots.retain(|(volume, _), _| !volumes.contains(volume));
@@ -208,7 +214,10 @@ impl Group {
         let Some(entry) = state.pools.get_mut(&record.id) else { return };
         entry.opening = false;
         match &served {
-            Ok(_) => tracing::info!(pool = %record.name, "pool open"),
+            Ok(_) => {
+                tracing::info!(pool = %record.name, "pool open");
+                self.space_changed.notify_one();
+            }
             Err(error) if entry.engine.as_ref().is_err_and(|former| former == error) => {}
             Err(error) => tracing::error!(pool = %record.name, %error, "pool offline; the others go on"),
         }
@@ -235,6 +244,8 @@ impl Group {
     async fn serve_volumes(&self, pool: &PoolRecord, engine: &Arc<dyn PoolEngine>) -> Result<()> {
         let present: BTreeSet<VolumeId> = engine.volumes().into_iter().collect();
         self.read_snapshots(pool, engine).await?;
+        self.tell_owners(engine);
+        self.tell_pool_limit(pool, engine);
         let mut kept = PoolReservations::read(engine).await?;
         let (mut entries, mut unread) = (Vec::new(), 0);
         for (name, content) in engine.facts(VOLUME_FACT).await? {
@@ -287,6 +298,7 @@ impl Group {
         let reservations = kept.take(&record, engine, self.with_state(crate::State::target_numbers));
         let published = opened.and_then(|volume| {
             record.size_bytes = volume.size_bytes();
+            engine.set_limit(record.id, record.created_unix_ms, record.rules.limit_bytes);
             self.frontend.publish(&record, volume, reservations?)?;
             let warning = self.with_state(|state| state.warning_of(&record));
             self.frontend.space_warning(record.id, warning);

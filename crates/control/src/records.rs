@@ -2,7 +2,8 @@
 //! its pool. Fields are only ever added, with a default.
 
 use crate::{
-    HostId, Initiator, InitiatorName, IsnsRecord, Naa, Name, Network, Origin, PoolId, Sealed, VolumeId,
+    HostId, Initiator, InitiatorName, IsnsRecord, Naa, Name, Network, Origin, PoolId, PoolRules, Sealed,
+    VolumeId, VolumeRules,
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,9 @@ pub struct PoolRecord {
     /// Where the key file is that unlocks it when it is opened; none: it waits for a passphrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_file: Option<String>,
+    /// What is kept of its space.
+    #[serde(default, skip_serializing_if = "PoolRules::are_default")]
+    pub rules: PoolRules,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }
@@ -137,6 +141,9 @@ pub struct VolumeRecord {
     /// What is written to it is encrypted.
     #[serde(default, skip_serializing_if = "is_false")]
     pub encrypted: bool,
+    /// What is kept of its space.
+    #[serde(default, skip_serializing_if = "VolumeRules::are_default")]
+    pub rules: VolumeRules,
     /// When it was created, in ms since 1970.
     pub created_unix_ms: u64,
 }

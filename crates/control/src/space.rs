@@ -1,7 +1,7 @@
 //! When an administrator, and hosts, are warned that space runs short.
 
 use crate::file::FileChange;
-use crate::{Error, Group, Outcome, PoolView, Result, State, VolumeRecord};
+use crate::{Error, Group, Outcome, PoolRulesUpdate, PoolView, Result, State, VolumeRecord};
 
 /// A pool warns from so many percent on, unless told otherwise.
 pub(crate) const POOL_WARN_PERCENT: u8 = 80;
@@ -20,6 +20,8 @@ pub struct SpaceWarning {
 pub struct PoolUpdate {
     /// Warn when so many percent are taken; 0: never.
     pub warn_percent: Option<u8>,
+    /// How much of it may be filled, and what becomes of snapshots.
+    pub rules: PoolRulesUpdate,
 }
 
 /// What a request says, as it is kept: 0 is never.
@@ -61,17 +63,24 @@ impl Group {
         let mut record = self.pool(pool)?.record;
         let object = format!("pool {}", record.name);
         let wanted = update.warn_percent.map(|percent| warn_percent(&object, percent)).transpose()?;
-        let Some(wanted) = wanted.filter(|wanted| *wanted != record.warn_percent) else {
+        let wanted = wanted.unwrap_or(record.warn_percent);
+        let rules = update.rules.applied_to(&record)?;
+        if wanted == record.warn_percent && rules == record.rules {
             return Ok((Outcome::Unchanged, self.pool(pool)?));
-        };
+        }
         record.warn_percent = wanted;
+        record.rules = rules;
         // A pool in memory is gone with the process, and what is said of it too.
         let remember = (!record.volatile).then(|| FileChange::PutPool(record.clone()));
         self.persist(remember.into_iter().collect()).await?;
         if let Some(entry) = self.state.write().pools.get_mut(&record.id) {
             entry.record = record.clone();
         }
-        tracing::info!(pool = %record.name, percent = wanted, "pool warns");
+        if let Ok(engine) = self.state.read().find_pool(pool).and_then(crate::state::PoolEntry::open) {
+            self.tell_pool_limit(&record, &engine);
+        }
+        self.space_changed.notify_one();
+        tracing::info!(pool = %record.name, warn_percent = wanted, rules = ?record.rules, "pool changed");
         self.tell_of_space(&record.id.to_string());
         Ok((Outcome::Changed, self.pool(&record.id.to_string())?))
     }

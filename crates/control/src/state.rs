@@ -1,10 +1,12 @@
 //! What the group is at this moment, in memory.
 
+use crate::growth::GrowthRecord;
 use crate::snapshots::Clones;
 use crate::{
-    Detachment, DiskFacts, Error, ErrorKind, Grant, GroupRecord, HostId, HostRecord, InitiatorName,
-    OriginView, PoolEngine, PoolId, PoolKeys, PoolRecord, PoolUsage, PortalSet, Result, ScheduleId,
-    ScheduleRecord, SnapshotRecord, TargetRecord, VolumeEncryption, VolumeId, VolumeRecord,
+    Detachment, DiskFacts, Error, ErrorKind, Forecast, Grant, GroupRecord, Holding, HostId, HostRecord,
+    InitiatorName, OnShort, OriginView, PoolEngine, PoolId, PoolKeys, PoolRecord, PoolSpace, PoolUsage,
+    PortalSet, Result, ScheduleId, ScheduleRecord, SnapshotRecord, TargetRecord, VolumeEncryption, VolumeId,
+    VolumeRecord,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,6 +38,8 @@ pub struct State {
     /// By volume and snapshot. Those of a pool that was never open are not known.
     pub(crate) snapshots: BTreeMap<(VolumeId, VolumeId), SnapshotRecord>,
     pub(crate) schedules: BTreeMap<ScheduleId, ScheduleRecord>,
+    /// How pools and volumes have grown, by identity.
+    pub(crate) growth: BTreeMap<String, GrowthRecord>,
     pub(crate) hosts: BTreeMap<HostId, HostRecord>,
     pub(crate) portals: PortalSet,
     /// Why portals are not open that should be.
@@ -54,6 +58,10 @@ pub struct PoolView {
     pub disks: Vec<DiskFacts>,
     /// Its space; zeros while offline.
     pub usage: PoolUsage,
+    /// Where its space is; none while offline.
+    pub space: Option<PoolSpace>,
+    /// When it will be full.
+    pub forecast: Forecast,
     /// What an administrator should know of its state.
     pub warning: Option<String>,
     /// Its keys; none if it has none, or is offline.
@@ -77,6 +85,14 @@ pub struct VolumeView {
     pub used_bytes: u64,
     /// Of it written since its last snapshot, or since it was made or cloned, in bytes; zero while offline.
     pub written_bytes: u64,
+    /// What it holds of its pool; none if that was not counted.
+    pub holding: Option<Holding>,
+    /// What it and its snapshots have taken, in bytes; none without a limit.
+    pub taken_bytes: Option<u64>,
+    /// What becomes of its snapshots when space is short.
+    pub on_short: OnShort,
+    /// When it will take all of its size or limit.
+    pub forecast: Forecast,
     /// Number of its snapshots.
     pub snapshots: usize,
     /// What it was cloned from.
@@ -99,6 +115,7 @@ impl State {
             volumes: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             schedules: BTreeMap::new(),
+            growth: BTreeMap::new(),
             hosts: BTreeMap::new(),
             targets: BTreeMap::new(),
             portals: PortalSet::default(),
@@ -183,11 +200,18 @@ impl State {
     pub(crate) fn pool_view(&self, entry: &PoolEntry) -> PoolView {
         let volumes: Vec<_> = self.volumes_of(entry.record.id).collect();
         let engine = entry.engine.as_ref();
+        let usage = engine.map(|engine| engine.usage()).unwrap_or_default();
+        let size_bytes = usage.size_bytes;
         PoolView {
             record: entry.record.clone(),
             offline: engine.err().map(ToString::to_string),
             disks: engine.map(|engine| engine.disks()).unwrap_or_default(),
-            usage: engine.map(|engine| engine.usage()).unwrap_or_default(),
+            forecast: self.pool_forecast(
+                &entry.record.id.to_string(),
+                entry.record.rules.limit_of(size_bytes).unwrap_or(size_bytes).min(size_bytes),
+            ),
+            usage,
+            space: engine.ok().map(|engine| engine.space()),
             warning: engine.ok().and_then(|engine| engine.warning()),
             keys: engine.ok().and_then(|engine| engine.keys()),
             provisioned_bytes: volumes
@@ -214,6 +238,10 @@ impl State {
             offline: entry.offline.clone(),
             used_bytes: engine.map_or(0, |engine| engine.volume_used_bytes(entry.record.id)),
             written_bytes: engine.map_or(0, |engine| engine.written_bytes(entry.record.id)),
+            holding: engine.and_then(|engine| engine.holding(entry.record.id)),
+            taken_bytes: engine.and_then(|engine| engine.taken_bytes(entry.record.id)),
+            forecast: self.volume_forecast(&entry.record),
+            on_short: self.on_short(&entry.record),
             snapshots: self.snapshots_of(entry.record.id).count(),
             origin: self.origin_view(&entry.record),
             detachment: self.detachment(&entry.record),

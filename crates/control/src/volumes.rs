@@ -5,8 +5,8 @@ use crate::pools::VOLUME_FACT;
 use crate::reservations::{self, PoolReservations};
 use crate::{
     Cache, Error, ErrorKind, FactChange, Force, Grant, Group, IQN_PREFIX, InitiatorName, Naa, Name, Outcome,
-    PoolEngine, Result, SessionFacts, State, VolumeEncryption, VolumeId, VolumeRecord, VolumeSpec,
-    VolumeView,
+    PoolEngine, Result, SessionFacts, State, VolumeEncryption, VolumeId, VolumeRecord, VolumeRules,
+    VolumeRulesUpdate, VolumeSpec, VolumeView,
 };
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub struct VolumeUpdate {
     pub warn_percent: Option<u8>,
     /// Whether hosts may have copies done by the group.
     pub offload: Option<bool>,
+    /// How much it and its snapshots may take, and what becomes of these.
+    pub rules: VolumeRulesUpdate,
 }
 
 /// What becomes of a volume's snapshots when it is deleted.
@@ -166,6 +168,7 @@ impl Group {
             warn_percent: None,
             read_only: false,
             template: false,
+            rules: VolumeRules::default(),
             origin: None,
             encrypted: false,
             created_unix_ms: self.runtime.unix_time_ms(),
@@ -194,6 +197,7 @@ impl Group {
             serial: Naa::of(id).serial(),
             grants: Vec::new(),
             warn_percent: None,
+            rules: VolumeRules::default(),
             created_unix_ms: self.runtime.unix_time_ms(),
             ..like
         })
@@ -261,10 +265,12 @@ impl Group {
             }
             record.warn_percent = crate::space::warn_percent(&object, percent)?;
         }
+        record.rules = update.rules.applied_to(&former)?;
         // Names are equal whatever their case, but are kept as they are written.
         let same_name = record.name.as_str() == former.name.as_str();
         let same = record.size_bytes == former.size_bytes
             && record.warn_percent == former.warn_percent
+            && record.rules == former.rules
             && record.offload == former.offload;
         if same && same_name {
             return Ok((Outcome::Unchanged, self.volume(volume)?));
@@ -284,7 +290,9 @@ impl Group {
         } else {
             engine.put_fact(fact(&record)?).await?;
         }
+        engine.set_limit(record.id, record.created_unix_ms, record.rules.limit_bytes);
         self.keep(&record).await?;
+        self.space_changed.notify_one();
         if grows {
             self.frontend.grown(record.id, record.size_bytes);
         }

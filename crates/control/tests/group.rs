@@ -140,7 +140,8 @@ async fn warnings_of_space_reach_hosts_and_outlive_a_restart() {
     fixture.pool("tank", "/d/one:10G").await;
     let id = fixture.volume("mail").await.record.id;
     assert_eq!(fixture.frontend.warning(id), warning(Some(80), None), "by default");
-    let pool = |percent| control::PoolUpdate { warn_percent: Some(percent) };
+    let pool =
+        |percent| control::PoolUpdate { warn_percent: Some(percent), ..control::PoolUpdate::default() };
     let volume = |percent| VolumeUpdate { warn_percent: Some(percent), ..VolumeUpdate::default() };
     assert_eq!(fixture.group().update_pool("tank", pool(80)).await.unwrap().0, Outcome::Unchanged);
     assert_eq!(fixture.group().update_pool("tank", pool(70)).await.unwrap().0, Outcome::Changed);

@@ -1,5 +1,7 @@
 //! From the model's words to the API's, and back for requests.
 
+mod space;
+
 use control::{
     Cache, ChapRecord, ConnectionFacts, Error, ErrorKind, Group, HostRecord, HostUpdate, KeySlot, NewChap,
     NewHost, NewMutual, NewPool, NewVolume, Outcome, PoolKeys, PoolUpdate, PoolView, Secret, SessionFacts,
@@ -72,6 +74,9 @@ pub(crate) fn pool(view: PoolView) -> api::Pool {
         size_bytes: view.usage.size_bytes,
         used_bytes: view.usage.used_bytes,
         free_bytes: view.usage.free_bytes,
+        space: view.space.map(pool_space),
+        forecast: space::forecast(view.forecast),
+        rules: space::pool(&view.record.rules),
         warn_percent: view.record.warn_percent,
         provisioned_bytes: view.provisioned_bytes,
         volumes: count(view.volumes),
@@ -113,6 +118,9 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         size_bytes: record.size_bytes,
         used_bytes: view.used_bytes,
         written_bytes: view.written_bytes,
+        space: view.holding.map(volume_space),
+        forecast: space::forecast(view.forecast),
+        rules: space::volume(&record.rules, view.taken_bytes, view.on_short),
         snapshots: count(view.snapshots),
         read_only: record.read_only,
         template: record.template,
@@ -143,6 +151,31 @@ pub(crate) fn volume(group: &Group, view: VolumeView) -> api::Volume {
         sessions: count(sessions),
         created_unix_ms: record.created_unix_ms,
     }
+}
+
+fn pool_space(space: control::PoolSpace) -> api::PoolSpace {
+    api::PoolSpace {
+        total_bytes: space.total_bytes,
+        volumes_bytes: space.volumes_bytes,
+        snapshots_bytes: space.snapshots_bytes,
+        released_bytes: space.released_bytes,
+        shared_bytes: space.shared_bytes,
+        map_bytes: space.map_bytes,
+        reserved_bytes: space.reserved_bytes,
+        spare_bytes: space.spare_bytes,
+        headroom_bytes: space.headroom_bytes,
+        withheld_bytes: space.withheld_bytes,
+        collectable_bytes: space.collectable_bytes,
+        unused_bytes: space.unused_bytes,
+        as_of_unix_ms: space.as_of_unix_ms,
+    }
+}
+
+/// What a volume or snapshot holds.
+pub(crate) fn volume_space(holding: control::Holding) -> api::VolumeSpace {
+    let control::Holding { mapped_bytes, unique_bytes, snapshots_bytes, as_of_unix_ms } = holding;
+    let shared_bytes = mapped_bytes.saturating_sub(unique_bytes);
+    api::VolumeSpace { mapped_bytes, unique_bytes, shared_bytes, snapshots_bytes, as_of_unix_ms }
 }
 
 fn origin(view: control::OriginView) -> api::VolumeOrigin {
@@ -293,12 +326,14 @@ pub(crate) fn new_volume(request: api::CreateVolume) -> NewVolume {
 }
 
 pub(crate) fn volume_update(request: api::UpdateVolume) -> VolumeUpdate {
-    let api::UpdateVolume { name, size_bytes, warn_percent, offload, .. } = request;
-    VolumeUpdate { name, size_bytes, warn_percent, offload }
+    let api::UpdateVolume { name, size_bytes, warn_percent, offload, rules: request_rules, .. } = request;
+    let rules = request_rules.map(space::volume_rules).unwrap_or_default();
+    VolumeUpdate { name, size_bytes, warn_percent, offload, rules }
 }
 
 pub(crate) fn pool_update(request: &api::UpdatePool) -> PoolUpdate {
-    PoolUpdate { warn_percent: request.warn_percent }
+    let rules = request.rules.map(space::pool_rules).unwrap_or_default();
+    PoolUpdate { warn_percent: request.warn_percent, rules }
 }
 
 pub(crate) fn new_host(request: api::CreateHost) -> NewHost {

@@ -5,7 +5,7 @@ use crate::data_dir::DataDir;
 use crate::engine::SystemEngine;
 use crate::rest::{DaemonFacts, router};
 use crate::targets::Targets;
-use crate::{convert, demo, listen, logs, name_service, notify, schedules};
+use crate::{convert, demo, listen, logs, name_service, notify, schedules, space_watch};
 use api::{ErrorClass, Problem};
 use backend::TokioRuntime;
 use block::Runtime;
@@ -116,6 +116,11 @@ async fn run(config: &ServeConfig) -> Result<(), Problem> {
     let stop_names = daemon.stop_names.subscribe();
     daemon.names.spawn(name_service::run(group, targets, runtime.clone(), stop_names));
     daemon.names.spawn(schedules::run(daemon.group.clone(), runtime.clone(), daemon.stop_names.subscribe()));
+    daemon.names.spawn(space_watch::run(
+        daemon.group.clone(),
+        runtime.clone(),
+        daemon.stop_names.subscribe(),
+    ));
     daemon.announce(volume.as_ref(), tcp_address);
     signals.wait_retrying(&daemon.group).await;
     daemon.end(&mut signals).await;

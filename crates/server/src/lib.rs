@@ -21,6 +21,8 @@ mod reservations;
 mod rest;
 mod schedules;
 mod space;
+mod space_watch;
+mod survey;
 mod targets;
 mod warnings;
 

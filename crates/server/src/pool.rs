@@ -4,8 +4,8 @@ use crate::engine::{blocking, parse_disks};
 use backend::{DiskSpec, OpenDisk};
 use block::{BoxFuture, Disk, Runtime, Volume};
 use control::{
-    Cache, Detachment, Difference, DiskFacts, Error, ErrorKind, FactChange, KeyChange, NamedFact, PoolEngine,
-    PoolId, PoolKeys, PoolSecret, PoolUsage, Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Error, ErrorKind, FactChange, Holding, KeyChange, NamedFact,
+    PoolEngine, PoolId, PoolKeys, PoolSecret, PoolSpace, PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ pub(crate) struct SystemPool {
     disks: Vec<OpenDisk>,
     facts: Mutex<Vec<DiskFacts>>,
     runtime: Arc<dyn Runtime>,
+    survey: crate::survey::Kept,
 }
 
 impl SystemPool {
@@ -31,7 +32,14 @@ impl SystemPool {
             let info = open.disk.info();
             DiskFacts { path: info.name.clone(), size_bytes: info.size_bytes, media: info.media }
         });
-        Self { id, pool, facts: Mutex::new(facts.collect()), disks, runtime }
+        Self {
+            id,
+            pool,
+            facts: Mutex::new(facts.collect()),
+            disks,
+            runtime,
+            survey: crate::survey::Kept::default(),
+        }
     }
 
     async fn grow(&self, disk: String) -> Result<()> {
@@ -213,6 +221,51 @@ impl PoolEngine for SystemPool {
 
     fn written_bytes(&self, id: VolumeId) -> u64 {
         self.pool.own_bytes(store_id(id)).unwrap_or(0)
+    }
+
+    fn space(&self) -> PoolSpace {
+        self.survey.space(&self.pool)
+    }
+
+    fn holding(&self, id: VolumeId) -> Option<Holding> {
+        self.survey.holding(id)
+    }
+
+    fn set_limit(&self, id: VolumeId, since_unix_ms: u64, bytes: Option<u64>) {
+        self.pool.set_limit(store_id(id), since_unix_ms, bytes);
+    }
+
+    fn set_pool_limit(&self, bytes: Option<u64>) {
+        self.pool.set_pool_limit(bytes);
+    }
+
+    fn taken_bytes(&self, id: VolumeId) -> Option<u64> {
+        self.pool.taken_bytes(&store_id(id))
+    }
+
+    fn watch_space(&self, low_bytes: u64, relief: bool) {
+        self.pool.watch_space(low_bytes, relief);
+    }
+
+    fn shortages(&self) -> u64 {
+        self.pool.shortages()
+    }
+
+    fn shortage_after(&self, times: u64) -> BoxFuture<'_, ()> {
+        Box::pin(self.pool.shortage_after(times))
+    }
+
+    fn is_giving_back(&self) -> bool {
+        self.pool.is_giving_back()
+    }
+
+    fn count_space(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.survey.renew(&self.pool, &*self.runtime))
+    }
+
+    fn set_owners(&self, owners: Vec<(VolumeId, VolumeId)>) {
+        let owners = owners.into_iter().map(|(snapshot, volume)| (store_id(snapshot), store_id(volume)));
+        self.pool.set_owners(&owners.collect::<Vec<_>>());
     }
 
     fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>> {

@@ -234,10 +234,12 @@ async fn status(State(context): State<Context>) -> Json<api::Status> {
 }
 
 async fn pools(State(context): State<Context>) -> Json<Vec<api::Pool>> {
+    context.group.count_space().await;
     Json(context.group.pools().into_iter().map(convert::pool).collect())
 }
 
 async fn pool(State(context): State<Context>, Path(pool): Path<String>) -> Answer<api::Pool> {
+    context.group.count_space().await;
     Ok(Json(convert::pool(context.group.pool(&pool)?)))
 }
 
@@ -282,11 +284,13 @@ async fn delete_pool(
 }
 
 async fn volumes(State(context): State<Context>) -> Json<Vec<api::Volume>> {
+    context.group.count_space().await;
     let views = context.group.volumes();
     Json(views.into_iter().map(|view| convert::volume(&context.group, view)).collect())
 }
 
 async fn volume(State(context): State<Context>, Path(volume): Path<String>) -> Answer<api::Volume> {
+    context.group.count_space().await;
     Ok(Json(convert::volume(&context.group, context.group.volume(&volume)?)))
 }
 

@@ -32,7 +32,13 @@ pub(crate) fn warnings(group: &Group, pools: &[PoolView]) -> Vec<String> {
     found.extend(group.portals().iter().filter_map(portal));
     found.extend(group.isns_servers().iter().filter_map(name_server));
     found.extend(pools.iter().filter_map(fullness));
-    found.extend(group.volumes().iter().filter_map(volume_fullness));
+    let now_unix_ms = group.unix_time_ms();
+    for volume in group.volumes() {
+        found.extend(volume_fullness(&volume));
+        found.extend(limit(&volume));
+        found.extend(snapshots(&volume));
+        found.extend(dropped(&volume, now_unix_ms));
+    }
     found.extend(group.schedules().iter().filter_map(schedule));
     for pool in pools.iter().filter(|pool| pool.record.volatile) {
         found
@@ -89,6 +95,45 @@ fn fullness(pool: &PoolView) -> Option<String> {
     Some(format!("pool {name} runs full: {} of {} left", format_size(free), format_size(size)))
 }
 
+/// So much of a limit is left when it is as good as reached.
+const LEFT_BYTES: u64 = 1 << 20;
+/// Snapshots that were deleted for want of space are news for so long, in ms.
+const NEWS_MS: u64 = 24 * 3_600_000;
+
+/// A volume that may take no more.
+fn limit(volume: &VolumeView) -> Option<String> {
+    let (limit, taken) = volume.record.rules.limit_bytes.zip(volume.taken_bytes)?;
+    (taken.saturating_add(LEFT_BYTES) > limit).then(|| {
+        format!(
+            "volume {} has taken all of its limit of {}: writes to new blocks fail; delete snapshots, unmap on hosts, or \
+             `palisade volume set {} --limit SIZE`",
+            volume.record.name,
+            format_size(limit),
+            volume.record.name
+        )
+    })
+}
+
+/// A volume whose snapshots keep more than they were said to.
+fn snapshots(volume: &VolumeView) -> Option<String> {
+    let rules = &volume.record.rules;
+    let (reserve, kept) = (rules.snapshot_reserve_bytes?, volume.holding?.snapshots_bytes);
+    let warns = rules.snapshot_warn_percent.is_some_and(|percent| kept >= reserve / 100 * u64::from(percent));
+    let (kept_text, reserve_text) = (format_size(kept), format_size(reserve));
+    (kept > reserve || warns).then(|| {
+        format!("snapshots of volume {} keep {kept_text} of the {reserve_text} they may", volume.record.name)
+    })
+}
+
+/// Snapshots that were deleted for want of space not long ago.
+fn dropped(volume: &VolumeView, now_unix_ms: u64) -> Option<String> {
+    let dropped = volume.record.rules.dropped.as_ref()?;
+    let name = &volume.record.name;
+    (now_unix_ms < dropped.at_unix_ms.saturating_add(NEWS_MS)).then(|| {
+        format!("snapshots of volume {name} were deleted for want of space, the last {name}@{}", dropped.last)
+    })
+}
+
 /// A volume that takes more than it was said to.
 fn volume_fullness(volume: &VolumeView) -> Option<String> {
     let (record, used) = (&volume.record, volume.used_bytes);
@@ -112,10 +157,13 @@ mod tests {
                 name: Name::parse("tank").unwrap(),
                 disks: Vec::new(),
                 volatile: false,
+                rules: control::PoolRules::default(),
                 warn_percent: Some(80),
                 key_file: None,
                 created_unix_ms: 0,
             },
+            space: None,
+            forecast: control::Forecast::NotGrowing,
             offline: None,
             disks: Vec::new(),
             usage: PoolUsage { size_bytes: 100 << 30, used_bytes: (100 << 30) - free_bytes, free_bytes },

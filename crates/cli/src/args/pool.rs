@@ -1,7 +1,7 @@
 //! The command line of pools.
 
 use super::volume::Switch;
-use super::{Key, KeyOptions, percent};
+use super::{Key, KeyOptions, PoolSpace, percent};
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -37,12 +37,15 @@ pub(crate) enum Pool {
         disk: String,
     },
     /// Change a pool
+    #[command(group = clap::ArgGroup::new("pool_change").required(true).multiple(true).args(["warn", "limit", "on_short"]))]
     Set {
         /// Pool, by name or identity
         pool: String,
         /// Warn you, and hosts of its thin volumes, when so much of it is taken: 80%, or off
-        #[arg(long, value_name = "PERCENT", required = true, value_parser = percent)]
-        warn: u8,
+        #[arg(long, value_name = "PERCENT", value_parser = percent)]
+        warn: Option<u8>,
+        #[command(flatten)]
+        space: PoolSpace,
     },
     /// Let hosts use the encrypted volumes of a pool, until the daemon stops or the pool is locked
     Unlock {

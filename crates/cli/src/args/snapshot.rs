@@ -34,6 +34,15 @@ pub(crate) enum Snapshot {
         #[arg(long)]
         force: bool,
     },
+    /// Keep a snapshot: neither schedules nor want of space delete it
+    Keep {
+        /// Snapshot
+        #[arg(value_name = "VOLUME@SNAPSHOT", value_parser = snapshot)]
+        snapshot: SnapshotName,
+        /// Do not keep it any more
+        #[arg(long)]
+        off: bool,
+    },
     /// Delete snapshots; clones of them stay
     Delete {
         /// Snapshots

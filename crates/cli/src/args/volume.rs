@@ -55,7 +55,7 @@ pub(crate) enum Volume {
         name: String,
     },
     /// Change a volume
-    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload", "read_only", "template"]))]
+    #[command(group = clap::ArgGroup::new("change").required(true).multiple(true).args(["warn", "offload", "read_only", "template", "limit", "snapshot_reserve", "snapshot_warn", "on_short"]))]
     Set {
         /// Volume, by name or identity
         volume: String,
@@ -71,6 +71,8 @@ pub(crate) enum Volume {
         /// Whether it is a template: read-only, made to be cloned, not deleted while there are clones
         #[arg(long, value_enum)]
         template: Option<Switch>,
+        #[command(flatten)]
+        space: super::VolumeSpace,
     },
     /// Delete a volume and all data on it
     Delete {

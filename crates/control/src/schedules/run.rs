@@ -84,7 +84,8 @@ impl Group {
             let (expired, engine) = {
                 let state = self.state.read();
                 let Some(volume) = state.volume(*volume) else { continue };
-                let own = state.snapshots_of(volume.id).filter(|one| one.schedule == Some(record.id));
+                let own =
+                    state.snapshots_of(volume.id).filter(|one| one.schedule == Some(record.id) && !one.kept);
                 let own: Vec<SnapshotRecord> = own.cloned().collect();
                 let times: Vec<(u64, VolumeId)> =
                     own.iter().map(|one| (one.created_unix_ms, one.id)).collect();

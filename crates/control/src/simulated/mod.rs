@@ -2,14 +2,15 @@
 //! above them.
 
 mod keys;
+mod rules;
 mod surroundings;
 mod volume;
 
 pub use surroundings::{SimFrontend, SimRuntime};
 
 use crate::{
-    Cache, Detachment, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, KeyChange, NamedFact,
-    PoolEngine, PoolId, PoolKeys, PoolSecret, PoolUsage, Result, VolumeId, VolumeSpec,
+    Cache, Detachment, Difference, DiskFacts, Engine, Error, ErrorKind, FactChange, Holding, KeyChange,
+    NamedFact, PoolEngine, PoolId, PoolKeys, PoolSecret, PoolSpace, PoolUsage, Result, VolumeId, VolumeSpec,
 };
 use block::{BoxFuture, Media, Volume};
 use parking_lot::Mutex;
@@ -94,6 +95,11 @@ struct SimPoolInner {
     disks: Vec<DiskFacts>,
     facts: BTreeMap<(&'static str, String), Vec<u8>>,
     volumes: BTreeMap<VolumeId, (VolumeSpec, Arc<SimVolume>)>,
+    /// Volumes of snapshots.
+    owners: BTreeMap<VolumeId, VolumeId>,
+    limits: BTreeMap<VolumeId, u64>,
+    limit: Option<u64>,
+    relief: bool,
     closed: bool,
     destroyed: bool,
     crash_after: Option<u32>,
@@ -221,7 +227,8 @@ impl PoolEngine for SimPool {
         let inner = self.inner.lock();
         let size_bytes = inner.size_bytes();
         let used_bytes = inner.volumes.values().map(|(_, volume)| volume.used_bytes()).sum();
-        PoolUsage { size_bytes, used_bytes, free_bytes: size_bytes.saturating_sub(used_bytes) }
+        let limit = inner.limit.unwrap_or(size_bytes).min(size_bytes);
+        PoolUsage { size_bytes, used_bytes, free_bytes: limit.saturating_sub(used_bytes) }
     }
 
     fn volumes(&self) -> Vec<VolumeId> {
@@ -267,6 +274,7 @@ impl PoolEngine for SimPool {
             }
             for (volume, snapshot) in snapshots {
                 inner.fork(volume, snapshot)?;
+                inner.owners.insert(snapshot, volume);
             }
             facts.into_iter().for_each(|fact| inner.keep(fact));
             Ok(())
@@ -292,6 +300,7 @@ impl PoolEngine for SimPool {
             let (_, kept) = inner.volumes.get(&snapshot).ok_or_else(|| missing_volume(snapshot))?;
             let content = Arc::new(kept.copy());
             inner.fork(volume, safety)?;
+            inner.owners.insert(safety, volume);
             if let Some((spec, present)) = inner.volumes.get_mut(&volume) {
                 content.grow(spec.size_bytes);
                 *present = content;
@@ -350,6 +359,67 @@ impl PoolEngine for SimPool {
 
     fn written_bytes(&self, id: VolumeId) -> u64 {
         self.volume_used_bytes(id)
+    }
+
+    fn space(&self) -> PoolSpace {
+        let PoolUsage { size_bytes, used_bytes, free_bytes } = self.usage();
+        let total_bytes = size_bytes.max(used_bytes);
+        PoolSpace { total_bytes, volumes_bytes: used_bytes, unused_bytes: free_bytes, ..PoolSpace::default() }
+    }
+
+    fn holding(&self, id: VolumeId) -> Option<Holding> {
+        let inner = self.inner.lock();
+        let (_, volume) = inner.volumes.get(&id)?;
+        let snapshots = inner.owners.iter().filter(|(_, owner)| **owner == id).map(|(snapshot, _)| snapshot);
+        let held = snapshots.filter_map(|snapshot| inner.volumes.get(snapshot));
+        let mapped_bytes = volume.used_bytes();
+        Some(Holding {
+            mapped_bytes,
+            unique_bytes: mapped_bytes,
+            snapshots_bytes: held.map(|(_, volume)| volume.used_bytes()).sum(),
+            as_of_unix_ms: 0,
+        })
+    }
+
+    fn set_limit(&self, id: VolumeId, _since_unix_ms: u64, bytes: Option<u64>) {
+        let mut inner = self.inner.lock();
+        match bytes {
+            Some(bytes) => drop(inner.limits.insert(id, bytes)),
+            None => drop(inner.limits.remove(&id)),
+        }
+    }
+
+    fn set_pool_limit(&self, bytes: Option<u64>) {
+        self.inner.lock().limit = bytes;
+    }
+
+    fn taken_bytes(&self, id: VolumeId) -> Option<u64> {
+        self.inner.lock().limits.get(&id)?;
+        self.holding(id).map(|holding| holding.mapped_bytes + holding.snapshots_bytes)
+    }
+
+    fn watch_space(&self, _low_bytes: u64, relief: bool) {
+        self.inner.lock().relief = relief;
+    }
+
+    fn shortages(&self) -> u64 {
+        0
+    }
+
+    fn shortage_after(&self, _times: u64) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn is_giving_back(&self) -> bool {
+        false
+    }
+
+    fn count_space(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn set_owners(&self, owners: Vec<(VolumeId, VolumeId)>) {
+        self.inner.lock().owners.extend(owners);
     }
 
     fn open_volume(&self, id: VolumeId) -> BoxFuture<'_, Result<Arc<dyn Volume>>> {

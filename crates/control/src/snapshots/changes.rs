@@ -142,6 +142,7 @@ impl Group {
             size_bytes: volume.size_bytes,
             set,
             schedule: new.schedule,
+            kept: false,
             created_unix_ms: now_unix_ms,
         };
         let records: Vec<_> = volumes.iter().map(record).collect();
@@ -156,6 +157,7 @@ impl Group {
         for record in &records {
             state.snapshots.insert((record.volume, record.id), record.clone());
         }
+        self.space_changed.notify_one();
         let clones = state.clones();
         Ok((Outcome::Created, records.iter().map(|record| state.snapshot_view(record, &clones)).collect()))
     }

@@ -23,6 +23,9 @@ pub struct SnapshotRecord {
     /// The schedule that made it, and counts it among those it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleId>,
+    /// Neither schedules nor want of space delete it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// When it was made, in ms since 1970.
     pub created_unix_ms: u64,
 }
@@ -81,6 +84,7 @@ mod tests {
             size_bytes: 4096,
             set: None,
             schedule: None,
+            kept: false,
             created_unix_ms: 7,
         };
         assert_eq!(serde_json::to_string(&record).unwrap(), text);

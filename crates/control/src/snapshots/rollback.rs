@@ -71,6 +71,8 @@ impl Group {
             size_bytes: volume.size_bytes,
             set: None,
             schedule: None,
+            // What a volume held is not lost by going back.
+            kept: true,
             created_unix_ms: now_unix_ms,
         };
         Ok((state.engine_of(volume)?, to, safety))

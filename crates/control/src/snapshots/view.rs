@@ -1,7 +1,7 @@
 //! Snapshots and clones as people see them.
 
 use crate::state::PoolEntry;
-use crate::{Error, ErrorKind, Group, Result, SnapshotRecord, State, VolumeId, VolumeRecord};
+use crate::{Error, ErrorKind, Group, Holding, Result, SnapshotRecord, State, VolumeId, VolumeRecord};
 use std::collections::BTreeMap;
 
 /// A snapshot as people see it.
@@ -16,6 +16,8 @@ pub struct SnapshotView {
     /// What was written to the volume between the snapshot before, or the volume's start, and this one, in bytes; zero
     /// while the pool is offline.
     pub written_bytes: u64,
+    /// What it holds of its pool; none if that was not counted.
+    pub holding: Option<Holding>,
     /// Names of the volumes that were cloned from it.
     pub clones: Vec<String>,
     /// Those made at the same instant: names of volume and snapshot.
@@ -89,6 +91,7 @@ impl State {
             volume: named(record).0,
             pool: pool.map(PoolEntry::name).unwrap_or_default(),
             written_bytes: engine.map_or(0, |engine| engine.written_bytes(record.id)),
+            holding: engine.and_then(|engine| engine.holding(record.id)),
             clones: clones.get(&record.id).cloned().unwrap_or_default(),
             schedule: record
                 .schedule

@@ -2,7 +2,10 @@
 
 use super::{Answer, Body, Context, Forced, to_the_end};
 use crate::convert;
-use api::{Change, CloneVolume, CreateSnapshots, DiffRequest, Rollback, Snapshot, SnapshotsMade, Volume};
+use api::{
+    Change, CloneVolume, CreateSnapshots, DiffRequest, Rollback, Snapshot, SnapshotsMade, UpdateSnapshot,
+    Volume,
+};
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,7 +15,7 @@ pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/v1/snapshots", get(list).post(create))
         .route("/v1/volumes/{volume}/snapshots", get(list_of))
-        .route("/v1/volumes/{volume}/snapshots/{snapshot}", get(show).delete(delete))
+        .route("/v1/volumes/{volume}/snapshots/{snapshot}", get(show).patch(update).delete(delete))
         .route("/v1/volumes/{volume}/snapshots/{snapshot}/rollback", post(roll_back))
         .route("/v1/diff", post(difference))
         .route("/v1/volumes/{volume}/detach", post(detach).delete(cancel_detach))
@@ -29,18 +32,22 @@ fn shown(view: SnapshotView) -> Snapshot {
         pool: view.pool,
         size_bytes: record.size_bytes,
         written_bytes: view.written_bytes,
+        space: view.holding.map(convert::volume_space),
         clones: view.clones,
         together: together.collect(),
         schedule: view.schedule,
+        kept: record.kept,
         created_unix_ms: record.created_unix_ms,
     }
 }
 
 async fn list(State(context): State<Context>) -> Answer<Vec<Snapshot>> {
+    context.group.count_space().await;
     Ok(Json(context.group.snapshots(None)?.into_iter().map(shown).collect()))
 }
 
 async fn list_of(State(context): State<Context>, Path(volume): Path<String>) -> Answer<Vec<Snapshot>> {
+    context.group.count_space().await;
     Ok(Json(context.group.snapshots(Some(&volume))?.into_iter().map(shown).collect()))
 }
 
@@ -48,6 +55,7 @@ async fn show(
     State(context): State<Context>,
     Path((volume, snapshot)): Path<(String, String)>,
 ) -> Answer<Snapshot> {
+    context.group.count_space().await;
     Ok(Json(shown(context.group.snapshot(&volume, &snapshot)?)))
 }
 
@@ -60,6 +68,16 @@ async fn create(
     let (outcome, views) = to_the_end(async move { context.group.create_snapshots(new).await }).await?;
     let Change { outcome, item: () } = convert::change(outcome, ());
     Ok(Json(SnapshotsMade { outcome, snapshots: views.into_iter().map(shown).collect() }))
+}
+
+async fn update(
+    State(context): State<Context>,
+    Path((volume, snapshot)): Path<(String, String)>,
+    Body(request): Body<UpdateSnapshot>,
+) -> Answer<Change<Snapshot>> {
+    let work = async move { context.group.keep_snapshot(&volume, &snapshot, request.kept).await };
+    let (outcome, view) = to_the_end(work).await?;
+    Ok(Json(convert::change(outcome, shown(view))))
 }
 
 async fn delete(
