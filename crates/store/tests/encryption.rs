@@ -279,6 +279,33 @@ fn a_crypto_erase_empties_a_volume_and_forgets_its_key_but_snapshots_keep_theirs
 }
 
 #[test]
+fn a_volume_rolled_back_to_before_a_crypto_erase_has_its_former_key_again() {
+    let (disk, local, pool) = keyed();
+    local.block_on(async {
+        pool.create_volume(encrypted(1, MIB), Vec::new()).await.unwrap();
+        put(&volume(&pool, 1), 0, 1).await.unwrap();
+        pool.snapshot_volume([1; 16], [2; 16], Vec::new()).await.unwrap();
+        volume(&pool, 1).sanitize(SanitizeMethod::CryptoErase, false).await.unwrap();
+        put(&volume(&pool, 1), 0, 3).await.unwrap();
+        pool.roll_back_volume([1; 16], [2; 16], [4; 16], Vec::new()).await.unwrap();
+        holds(&volume(&pool, 1), 0, 1).await;
+        put(&volume(&pool, 1), 1, 5).await.unwrap();
+        assert_eq!(families(&pool), 2, "the safety snapshot has the newer key");
+    });
+    let disk = disk.after(Crash::Power).disk();
+    let (local, pool) = reopen(&disk, options());
+    local.block_on(async {
+        pool.unlock(words("hush")).await.unwrap();
+        for (id, expected) in [(1, [1, 5]), (2, [1, 0]), (4, [3, 0])] {
+            for (address, seed) in (0..).zip(expected) {
+                holds(&volume(&pool, id), address, seed).await;
+            }
+        }
+        sound(&pool).await;
+    });
+}
+
+#[test]
 fn what_a_volume_is_overwritten_with_is_encrypted_too_and_waits_for_the_key() {
     let (disk, local, pool) = keyed();
     let pattern = Bytes::from(vec![0xa5; 512]);

@@ -105,6 +105,8 @@ async fn failed(life: &Life, id: VolumeId, volume: &Arc<dyn Volume>, error: &Blo
         return;
     }
     match result {
+        // It was deleted meanwhile: nobody uses it.
+        Ok(()) if !life.is_certain(&id) => {}
         Ok(()) if unrestricted_exit => life.world.model.lock().end_sanitize(&id, false),
         Ok(()) => life.world.fail(format!("volume {} is used, though not sanitized", name(&id))),
         Err(error) if error.kind == ErrorKind::Invalid && !unrestricted_exit => {}

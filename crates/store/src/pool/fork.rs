@@ -188,7 +188,7 @@ impl Engine {
                 );
             }
             let mut plan = Plan::new(state);
-            plan.roll_back(state, (id, record), wanted.top, safety);
+            plan.roll_back(state, (id, record), &wanted, safety);
             self.check_plan(state, &plan)?;
             Ok((plan.changes(facts), plan))
         };
@@ -259,14 +259,21 @@ impl Plan {
         self.volumes.push((new, VolumeRecord { top, thick: false, ..record }));
     }
 
-    fn roll_back(&mut self, state: &State, volume: (VolumeId, VolumeRecord), to: LayerId, safety: VolumeId) {
+    /// The volume has the key of what it goes back to, which is another if it was given a new one meanwhile.
+    fn roll_back(
+        &mut self,
+        state: &State,
+        volume: (VolumeId, VolumeRecord),
+        to: &VolumeRecord,
+        safety: VolumeId,
+    ) {
         let (id, record) = volume;
         let _ = self.freeze(state, &record);
         self.volumes.push((safety, VolumeRecord { thick: false, ..record }));
         self.owned.push((safety, id));
-        let top = self.push(to);
-        self.volumes.push((id, VolumeRecord { top, ..record }));
-        self.nodes_counted += if record.thick { 0 } else { state.zero_nodes_on(Some(to)) };
+        let top = self.push(to.top);
+        self.volumes.push((id, VolumeRecord { top, family: to.family, ..record }));
+        self.nodes_counted += if record.thick { 0 } else { state.zero_nodes_on(Some(to.top)) };
     }
 
     fn changes(&self, facts: Vec<Fact>) -> Changes {
@@ -293,6 +300,7 @@ impl Plan {
                 Some(entry) => {
                     entry.record = record;
                     entry.shared.set_top(record.top);
+                    entry.shared.set_family(record.family);
                 }
                 None => {
                     let shared = Shared::new(id, &record);
