@@ -153,7 +153,7 @@ async fn a_volume_near_its_limit_gives_its_oldest_until_there_is_room_also_after
     fixture.group().keep_snapshot("data", "s0", true).await.unwrap();
     // The simulated engine shares nothing: 7 times 64 KiB are taken.
     let rules = VolumeRulesUpdate {
-        limit_bytes: Some(5 * 64 << 10),
+        limit_bytes: Some((5 * 64) << 10),
         on_short: Some(Some(OnShort::DeleteOldestOfAll)),
         ..VolumeRulesUpdate::default()
     };
@@ -176,7 +176,7 @@ async fn snapshots_keep_no_more_than_their_reserve() {
     fixture.fill(16).await;
     fixture.by_schedule(5).await;
     let rules = VolumeRulesUpdate {
-        snapshot_reserve_bytes: Some(3 * 64 << 10),
+        snapshot_reserve_bytes: Some((3 * 64) << 10),
         snapshot_warn_percent: Some(80),
         on_short: Some(Some(OnShort::DeleteOldest)),
         ..VolumeRulesUpdate::default()

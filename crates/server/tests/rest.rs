@@ -292,7 +292,7 @@ async fn every_documented_operation_is_there() {
             );
         }
     }
-    assert_eq!(operations, 60);
+    assert_eq!(operations, 62);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use block::{Disk, ErrorKind, SanitizeMethod, Volume};
 use bytes::Bytes;
 use std::sync::Arc;
 use store::{Health, KeyStatus, Pool, PoolOptions, Secret, StoreVolume, VolumeSpec};
-use support::scripted::{Crash, Scripted, Target};
+use support::scripted::{Crash, Lands, Scripted, Target};
 use support::steps::{at_every_step, prepared};
 use support::{Local, holds, new_pool, pattern_page, put, put_run, reopen, sound, thin, unmap};
 use zeroize::Zeroizing;
@@ -612,4 +612,28 @@ fn each_disk_of_a_mirror_has_the_keys_and_one_that_was_away_gives_none_back() {
         holds(&volume(&pool, 1), 63, 64).await;
     });
     assert!(bytes_of(&*disks[1].disk(), AREA) == bytes_of(&*disks[2].disk(), AREA));
+}
+
+#[test]
+fn writes_of_the_keys_that_fail_one_after_the_other_leave_one_copy_whole() {
+    for skips in [[0, 0], [1, 0], [0, 1], [1, 1]] {
+        let (disk, local, pool) = keyed();
+        local.block_on(async {
+            pool.create_volume(encrypted(1, MIB), Vec::new()).await.unwrap();
+            put(&volume(&pool, 1), 0, 1).await.unwrap();
+            for (number, skip) in (2..).zip(skips) {
+                disk.fail_after(Target::Keys, skip, Lands::FirstHalf);
+                let failed = pool.create_volume(encrypted(number, MIB), Vec::new()).await;
+                assert!(failed.is_err(), "the keys could not be written");
+                disk.heal();
+            }
+        });
+        let disk = disk.after(Crash::Power).disk();
+        let (local, pool) = reopen(&disk, options());
+        local.block_on(async {
+            pool.unlock(words("hush")).await.unwrap_or_else(|error| panic!("{skips:?}: {error}"));
+            holds(&volume(&pool, 1), 0, 1).await;
+            pool.create_volume(encrypted(9, MIB), Vec::new()).await.unwrap();
+        });
+    }
 }

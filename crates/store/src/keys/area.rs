@@ -14,6 +14,8 @@ pub(crate) struct Found {
     pub(crate) lost: bool,
     /// Some copy is damaged or older.
     pub(crate) uneven: bool,
+    /// Whether the first copy is whole and the newest on some disk, and the second.
+    pub(crate) sound: [bool; 2],
     /// Bytes of each copy that may not be zeros.
     pub(crate) bytes: usize,
 }
@@ -35,9 +37,12 @@ pub(crate) fn read<'a>(legs: impl Iterator<Item = &'a Leg>, pool: &PoolId) -> Fo
             copies.push(copy);
         }
     }
-    let newest = copies.iter().flatten().max_by_key(|area| area.generation).cloned();
+    let newest: Option<KeyArea> = copies.iter().flatten().max_by_key(|area| area.generation).cloned();
     let uneven = copies.iter().any(|copy| *copy != newest);
-    Found { lost: newest.is_none(), area: newest, uneven, bytes: AREA_BYTES }
+    let is_sound =
+        |which: usize| copies.iter().skip(which).step_by(COPIES_AT.len()).any(|copy| *copy == newest);
+    let sound = [0, 1].map(|which| newest.is_some() && is_sound(which));
+    Found { lost: newest.is_none(), area: newest, uneven, sound, bytes: AREA_BYTES }
 }
 
 fn told(leg: &Leg, offset: u64, why: &str) -> Option<KeyArea> {
@@ -46,7 +51,8 @@ fn told(leg: &Leg, offset: u64, why: &str) -> Option<KeyArea> {
 }
 
 impl Engine {
-    /// Overwrites all copies on all disks, one after the other: at any time one of them is whole. Of what was there
+    /// Overwrites all copies on all disks, one after the other: at any time one of them is whole, as the first to be
+    /// written is one that the other can stand in for. Of what was there
     /// before nothing is left when this returns. Must run to its end: call it from tasks.
     ///
     /// # Errors
@@ -63,8 +69,11 @@ impl Engine {
         };
         bytes.resize(former.max(used), 0);
         let bytes = self.options.buffers.copy_of(&bytes).freeze();
-        for offset in COPIES_AT {
-            self.write_everywhere(offset, &bytes).await?;
+        let order = if self.keys.inner.lock().sound[1] { [0, 1] } else { [1, 0] };
+        for which in order {
+            self.keys.inner.lock().sound[which] = false;
+            self.write_everywhere(COPIES_AT[which], &bytes).await?;
+            self.keys.inner.lock().sound[which] = true;
         }
         self.keys.inner.lock().bytes = used;
         Ok(())

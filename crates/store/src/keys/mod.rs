@@ -44,6 +44,8 @@ struct Inner {
     lost: bool,
     /// Some copy is not as it should be.
     uneven: bool,
+    /// Which copies are whole on some disk: a write that failed may have left neither the old one nor the new.
+    sound: [bool; 2],
     /// Bytes of each copy on the disks that may not be zeros.
     bytes: usize,
 }
@@ -51,9 +53,9 @@ struct Inner {
 impl Keys {
     /// What was found on the disks.
     pub(crate) fn new(found: Found) -> Self {
-        let Found { area, lost, uneven, bytes } = found;
+        let Found { area, lost, uneven, sound, bytes } = found;
         let ring = area.map(|area| Ring { area, key: None });
-        Self { gate: AsyncMutex::new(()), inner: Mutex::new(Inner { ring, lost, uneven, bytes }) }
+        Self { gate: AsyncMutex::new(()), inner: Mutex::new(Inner { ring, lost, uneven, sound, bytes }) }
     }
 
     fn ring(&self) -> Result<Ring> {
