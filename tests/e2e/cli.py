@@ -276,7 +276,7 @@ def restart():
 
     def everything():
         kept = {what: server.json(what, "list") for what in ("pool", "volume", "host")}
-        return json.loads(json.dumps(kept), object_hook=lambda d: {k: v for k, v in d.items() if k not in ("used_bytes", "free_bytes", "sessions")})
+        return json.loads(json.dumps(kept), object_hook=lambda d: {k: v for k, v in d.items() if k not in ("used_bytes", "free_bytes", "sessions", "space")})
 
     before = everything()
     server.stop()

@@ -223,7 +223,7 @@ def thick():
     keeper.pool(size="1GiB")
     thick_iqn, _ = keeper.volume("thick", "256MiB", "--thick")
     thin_iqn, _ = keeper.volume("thin", "3GiB")
-    state["written"] = set()
+    state.update(written=set(), size=3 << 30)
     thin = Host(keeper.host, keeper.port, INITIATOR, thin_iqn)
     thin.ready()
     number, result = fill(thin, 0)
